@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from ipsec_dp.gateway.upgrade import executable
-from ipsec_dp.gateway.upgrade.executable import About, ask, command_for, understood
+from ipsec_dp.gateway.upgrade.executable import About, ask, command_for, environment, understood
 from ipsec_dp.gateway.upgrade.stream import HandOverError
 
 NOBODY = 65534
@@ -93,6 +93,17 @@ def test_the_interpreter_of_a_script_is_looked_at_too(place):
     assert command_for(path) == (str(path),)
 
 
+@pytest.mark.parametrize("first", ["#!/usr/bin/env python3", "#! python3", "#!./python"])
+def test_whoever_looks_for_an_interpreter_finds_what_others_name(place, first):
+    with pytest.raises(HandOverError, match="does not name its interpreter by its whole path"):
+        command_for(program(place / "ipsec-dp", f"{first}\n"))
+
+
+def test_no_variable_says_where_modules_are():
+    ours = {"PATH": "/bin", "PYTHONPATH": "/tmp", "PYTHONHOME": "/tmp", "WATCHDOG_PID": "1", "WATCHDOG_USEC": "3"}
+    assert environment(ours) == {"PATH": "/bin", "WATCHDOG_USEC": "3"}
+
+
 @pytest.mark.parametrize("name", ["ipsec-dp", "."])
 def test_a_path_is_whole_and_leads_to_a_program(place, name):
     with pytest.raises(HandOverError, match=r"give the whole path|is no program"):
@@ -100,6 +111,13 @@ def test_a_path_is_whole_and_leads_to_a_program(place, name):
 
 
 # ---- what it says of itself
+
+
+def test_the_program_that_is_asked_is_told_no_place_of_modules_either(place, monkeypatch):
+    said = json.dumps({"version": "9", "upgrade": understood()})
+    monkeypatch.setenv("PYTHONPATH", str(place))
+    text = f"import os\nprint({said!r} if 'PYTHONPATH' not in os.environ else '')\n"
+    assert ask((sys.executable, str(program(place / "says.py", text)))) == About("9", 1, 1)
 
 
 def saying(place, text):

@@ -1,7 +1,9 @@
 """Which program a gateway may hand itself over to: one that root alone has put there, and that says of itself what it is.
 
 The gateway starts it with its own privileges, which are not root's. So it gains nobody anything that the gateway has not; but who
-could change it would have the gateway's keys.
+could change it would have the gateway's keys. Looked at are the program, the interpreter that it names, the package where this
+program is started anew, and all that is on the way to them; what they import or start in turn is not: root has installed that too.
+No variable of the gateway's environment says where Python finds modules.
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ import subprocess
 import sys
 from collections import deque
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import ipsec_dp
 from ipsec_dp.gateway.upgrade.messages import MODEL
 from ipsec_dp.gateway.upgrade.stream import FORM, HandOverError
 from ipsec_dp.util.text import LINE, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ANSWER_S: Final = 30.0
 LINKS_MAX: Final = 40  # as the kernel follows (path_resolution(7))
@@ -74,7 +79,7 @@ def _interpreter(path: str) -> str | None:
 
 def command_for(path: Path | None) -> tuple[str, ...]:
     """How the successor is started; `path` None: as this program is installed. Raises HandOverError: it is not root's alone."""
-    command: tuple[str, ...] = (sys.executable, "-P", "-m", "ipsec_dp") if path is None else (str(path),)
+    command: tuple[str, ...] = (sys.executable, "-I", "-m", "ipsec_dp") if path is None else (str(path),)
     package = [os.path.dirname(os.path.abspath(ipsec_dp.__file__))] if path is None else []
     for each in (command[0], *package):
         if not os.path.isabs(each):
@@ -87,8 +92,15 @@ def command_for(path: Path | None) -> tuple[str, ...]:
     except OSError as error:
         raise HandOverError(f"{command[0]} cannot be read: {error.strerror}") from None
     if script is not None:
+        if not os.path.isabs(script) or os.path.basename(script) == "env":
+            raise HandOverError(f"{command[0]} does not name its interpreter by its whole path ({shown(script, LINE)})")
         _refuse(script)
     return command
+
+
+def environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """A successor's: the watchdog of a service manager is for whoever goes on, and Python's variables name what others may own."""
+    return {name: value for name, value in ours.items() if name != "WATCHDOG_PID" and not name.startswith("PYTHON")}
 
 
 def _refuse(path: str) -> None:
@@ -105,7 +117,12 @@ def ask(command: tuple[str, ...]) -> About:
     """Which version it is, and which messages it understands. Raises HandOverError: it does not say, or understands others."""
     try:
         done = subprocess.run(
-            [*command, "version", "--json"], capture_output=True, timeout=ANSWER_S, check=False, stdin=subprocess.DEVNULL
+            [*command, "version", "--json"],
+            capture_output=True,
+            timeout=ANSWER_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=environment(os.environ),
         )
         said = json.loads(done.stdout)
         about = About(str(said["version"]), int(said["upgrade"]["model"]), int(said["upgrade"]["form"]))

@@ -11,12 +11,13 @@ import subprocess
 import threading
 from typing import TYPE_CHECKING, Final
 
+from ipsec_dp.gateway.upgrade.executable import environment
 from ipsec_dp.gateway.upgrade.stream import Channel, HandOverError
 from ipsec_dp.host.drop import pass_on
 from ipsec_dp.util import os_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
 WORDS: Final = ("upgrade", "--take-over")  # behind which the descriptor stands
 END_S: Final = 5.0  # after SIGKILL
@@ -84,7 +85,7 @@ def _started(argv: Sequence[str], descriptor: int, keep: Collection[int], over: 
     def run() -> None:
         try:
             pass_on(keep)
-            made.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=[descriptor], env=_environment(os.environ)))
+            made.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=[descriptor], env=environment(os.environ)))
         except OSError as error:
             failed.append(error)
             return
@@ -97,8 +98,3 @@ def _started(argv: Sequence[str], descriptor: int, keep: Collection[int], over: 
     if failed:
         raise failed[0]
     return made[0]
-
-
-def _environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """The watchdog of a service manager is for whoever goes on."""
-    return {name: value for name, value in ours.items() if name != "WATCHDOG_PID"}
