@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Annotated, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
@@ -219,6 +219,7 @@ def test_no_packet_leaves_the_host_or_shows():
 
 
 def test_every_number_of_a_packet_goes_along():
-    numbers = dict(ffi.typeof("struct dp_kept").fields).keys() - {"octets", "pad", "local", "remote", "lent_port"}
-    packet = KeptPacket(packet=bytearray(8), **dict.fromkeys(numbers, 1))
+    names = dict(ffi.typeof("struct dp_kept").fields).keys() - {"octets", "pad", "local", "remote", "lent_port"}
+    numbers: dict[str, Any] = dict.fromkeys(names, 1)
+    packet = KeptPacket(packet=bytearray(8), **numbers)
     assert packets_of(bytearray(ffi.buffer(kept_of(packet))) + packet.packet) == [packet]
