@@ -210,10 +210,9 @@ static int write_refused(struct dp_io *io, const struct dp_burst *b) {
         t->excess = ETH_HLEN;
         if (write_burst(io, b) >= 0)
             return 0;
-        if (errno != EINVAL) {
-            t->excess = 0;
+        t->excess = 0;
+        if (errno != EINVAL)
             return -errno;
-        }
     }
     dp_io_give_up(io, tunnel ? TUNNEL : ALL, EINVAL);
     return write_cut(io, b);

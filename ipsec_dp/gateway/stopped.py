@@ -110,9 +110,8 @@ def advice(candidates: Iterable[str]) -> str:
     `candidates`: names to ask for beside those that the kernel's tables have.
     """
     names = tuple(candidates)
-    try:
-        found, others = asyncio.run(remains.dead(names)), asyncio.run(remains.nameless(names))
-    except (IpsecDpError, OSError):
-        return ""
-    texts = [f"gateway {each.gateway} does not run, but {each.advice}" for each in found]
-    return "; ".join([*texts, *(each.advice for each in others)])
+    texts: list[str] = []
+    with contextlib.suppress(IpsecDpError, OSError):
+        texts += [f"gateway {each.gateway} does not run, but {each.advice}" for each in asyncio.run(remains.dead(names))]
+        texts += [each.advice for each in asyncio.run(remains.nameless(names))]
+    return "; ".join(texts)

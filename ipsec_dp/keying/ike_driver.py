@@ -600,7 +600,17 @@ class IkeDriver:
         self._schedule()
 
     def _do_all(self, actions: Iterable[Action]) -> None:
-        unmade, ending = Unmade(), []
+        ending: list[tuple[str, int, str]] = []
+        try:
+            self._do_each(actions, ending)
+        finally:
+            for tunnel, child, why in ending:  # last: the peer knows no such SA before the answer that is among these actions
+                self._do_all(self._core.delete_child(tunnel, child, self._clock.now()))
+                self._intents[tunnel].cannot_carry(why)
+
+    def _do_each(self, actions: Iterable[Action], ending: list[tuple[str, int, str]]) -> None:
+        """`ending`: CHILD_SAs that cannot be carried, with their tunnels and why."""
+        unmade = Unmade()
         for action in actions:
             if unmade.passes_over(action):
                 continue
@@ -614,9 +624,6 @@ class IkeDriver:
                 if child is not None and tunnel is not None:
                     unmade.add(child)
                     ending.append((tunnel, child, str(error)))
-        for tunnel, child, why in ending:  # last: the peer knows no such SA before the answer that is among these actions
-            self._do_all(self._core.delete_child(tunnel, child, self._clock.now()))
-            self._intents[tunnel].cannot_carry(why)
 
     def _do(self, action: Action) -> None:
         match action:

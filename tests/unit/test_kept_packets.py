@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-from typing import Annotated, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
+from ipsec_dp._native import ffi
 
 from ipsec_dp.dataplane import Direction, MemoryDatagram
-from ipsec_dp.dataplane.kept import KeptPacket
+from ipsec_dp.dataplane.kept import KeptPacket, kept_of, packets_of
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.rig.plane import OUTER, PlaneRig, keymat, pair, selectors_of
 from ipsec_dp.util.leaves import LEAVES, NEVER
@@ -215,3 +216,10 @@ def test_no_packet_leaves_the_host_or_shows():
     for name, hint in get_type_hints(KeptPacket, include_extras=True).items():
         assert get_origin(hint) is Annotated, name
         assert [one.extra[LEAVES] for one in get_args(hint)[1:] if isinstance(one, msgspec.Meta) and one.extra] == [NEVER], name
+
+
+def test_every_number_of_a_packet_goes_along():
+    names = dict(ffi.typeof("struct dp_kept").fields).keys() - {"octets", "pad", "local", "remote", "lent_port"}
+    numbers: dict[str, Any] = dict.fromkeys(names, 1)
+    packet = KeptPacket(packet=bytearray(8), **numbers)
+    assert packets_of(bytearray(ffi.buffer(kept_of(packet))) + packet.packet) == [packet]

@@ -156,3 +156,11 @@ def test_routes_that_tell_no_name_are_said_to_be_there(kernel):
         "; a gateway whose name is not known here left unreachable routes to 10.2.0.0/24 (routing tables from 3842049024)" in text
     )
     assert "`ipsec-dp open NAME`" in text
+
+
+def test_what_is_found_is_said_though_the_rest_cannot_be_read(kernel, monkeypatch):
+    async def unreadable(_candidates: Any) -> list[remains.Nameless]:
+        raise HostError("no routes can be read")
+
+    monkeypatch.setattr(remains, "nameless", unreadable)
+    assert stopped.advice(["b"]).startswith("gateway a does not run, but ")

@@ -115,7 +115,7 @@ def take_answer(context: IsakmpContext, exchange: QuickMode, received: ReceivedD
         _refuse_answer(context, exchange, error)
         refused(context, exchange, f"the peer's answer cannot be used: {error}", cause, received.now)
         return
-    if choice.suite not in suites_phase2(context.peer.esp_proposals):
+    if choice.suite not in suites_phase2(context.peer.esp_proposals) or exchange.pair not in context.peer.proxy_ids:
         _leave(context, exchange)
         return
     new = ipsec_sas.install(context, exchange, choice, choice.proposal.spi, shared, life, received.now)
@@ -126,7 +126,8 @@ def take_answer(context: IsakmpContext, exchange: QuickMode, received: ReceivedD
 
 
 def _leave(context: IsakmpContext, exchange: QuickMode) -> None:
-    """A reload has taken away, while we waited, what the peer chose: it deletes what it made, and it is asked anew."""
+    """A reload has taken away, while we waited, what the peer chose or what it is for: the peer deletes what it made. What is still
+    wanted is asked for anew."""
     context.exchanges.pop(exchange.message_id, None)
     context.host.emit(ReleaseSpi(exchange.spi_in))
     context.send_informational([DeletePayload(Protocol.ESP, (exchange.spi_in.to_bytes(ESP_SPI, "big"),))])

@@ -10,6 +10,7 @@ import pytest
 from ipsec_dp.ike.actions import InstallInbound, Kind, SwitchOutbound
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.proposal import parse_esp
+from tests.ike.ladder import proxy_id
 
 from .gateways import Gateways, peer, texts
 
@@ -84,3 +85,17 @@ def test_no_ipsec_sa_comes_up_with_a_suite_that_a_reload_has_taken_away(exchange
             assert len(site.sad.inbound) == 1, f"at datagram {at}"
         assert texts(reloaded.who, Kind.CHILD_FAILED) == []
         assert texts(reloaded.who, Kind.CHILD_DOWN) == []
+
+
+@pytest.mark.parametrize("exchange", ["first", "renewal"])
+def test_no_ipsec_sa_comes_up_for_a_pair_that_a_reload_has_taken_away(exchange):
+    other = (proxy_id("10.9.0.0/24", "10.8.0.0/24"),)
+    for at in range(datagrams(exchange, "", "a") + 1):
+        gateways = under_way(exchange, "", "a")
+        for _ in range(at):
+            assert step(gateways)
+        who = gateways.sites["a"]
+        who.do(who.core.reconfigure([peer("a", proxy_ids=other, start="start")], {who.tunnel: Effect.SELECTORS}, gateways.clock()))
+        gateways.run(100)
+        assert [child.selectors for status in who.status for child in status.children] == [], f"at datagram {at}"
+        assert who.sad.inbound == {}, f"at datagram {at}"
