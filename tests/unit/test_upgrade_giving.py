@@ -16,108 +16,15 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from ipsec_dp.databases.carried_sas import CarriedSa, CarriedSad
-from ipsec_dp.dataplane import Counters, Direction, ExportedSa
-from ipsec_dp.dataplane.carried import CarriedTraffic
 from ipsec_dp.errors import ControlError, DataPlaneError
 from ipsec_dp.gateway.ike_counts import CarriedCounts
 from ipsec_dp.gateway.upgrade import executable, giving
 from ipsec_dp.gateway.upgrade.giving import BrokenOffError, Giving, Offered, Places, shape_of
 from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
-from ipsec_dp.gateway.upgrade.messages import GoesOn, Kind, Refused, State, body_of, message_of
+from ipsec_dp.gateway.upgrade.messages import Kind, Refused, State, body_of, message_of
 from ipsec_dp.gateway.upgrade.stream import Channel, HandOverError
-from ipsec_dp.network.inheritance import InheritedHost, InheritedLink, InheritedTun
 from ipsec_dp.services.path_mtu import CarriedMtus
-
-HOST = InheritedHost(
-    claim=-1,
-    tuns=[InheritedTun(name="ipsec0", index=7, vnet_header=True, descriptors=[0], on=[0], mtu=1400, addresses=[])],
-    links=[InheritedLink(local="192.0.2.1", port=500, encapsulation=None, receivers=[1])],
-    mtus={"to-b": 1400},
-)
-GOES_ON = GoesOn(gap_ms=1.0, ike_sas=1, child_sas=1, left_out=[])
-KEY = b"k" * 20
-
-
-def exported(window=128):
-    return ExportedSa(
-        exact=True,
-        direction=int(Direction.INBOUND),
-        spi=0x1001,
-        suite="aes128gcm16",
-        keymat=bytearray(KEY),
-        sequence=2**32 + 5,
-        window=window,
-        words=b"\x0f" * 8 * (window // 64 + 1),
-    )
-
-
-class Noting:
-    """What was asked, in order."""
-
-    def __init__(self):
-        self.notes = []
-        self.idle = True
-        self.unready = 0  # times that an export finds a loop with a burst of before
-        self.carried = CarriedSad((CarriedSa(exported(), 1.0, 0),))
-        self.octets = bytearray(b"IKE")
-        self.refusal = None
-        self.host = HOST
-
-    # the data plane
-    def pause_receiving(self):
-        self.notes.append("paused")
-
-    def stop_ike(self):
-        self.notes.append("port 500 unread")
-
-    def resume_receiving(self):
-        self.notes.append("resumed")
-
-    def start_ike(self):
-        self.notes.append("port 500 read")
-
-    def is_idle(self):
-        return self.idle
-
-    def export_traffic(self, _number):
-        return CarriedTraffic(packets_in=3)
-
-    def counters(self):
-        return Counters({"replay": 2}, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
-
-    # the SAD
-    def events(self, _channel):
-        return ()
-
-    def export_sas(self):
-        self.notes.append("exported")
-        if self.unready:
-            self.unready -= 1
-            raise DataPlaneError(errno.EAGAIN, "a loop has a burst")
-        return self.carried
-
-    # IKE
-    def finish(self):
-        self.notes.append("finished")
-
-    def export_ike(self, _core, keys):
-        if self.refusal is not None:
-            raise self.refusal
-        self.notes.append(f"IKE with {len(keys(0x1001)[0])} octets of key")
-        return SimpleNamespace(octets=self.octets), {}
-
-    def stop(self):
-        self.notes.append("IKE stopped")
-
-    def inherited(self, places):
-        for each in (0, 1):
-            places(each)
-        return self.host
-
-
-class GivenHost:
-    """Instead of a host with sockets."""
+from tests.doubles.giving import GOES_ON, HOST, KEY, GivenHost, Gone, Noting
 
 
 @pytest.fixture
@@ -151,13 +58,6 @@ def parts(engine, noting):
         config=SimpleNamespace(name="a", workers=1),
         confirmation=SimpleNamespace(waits_for=None),
     )
-
-
-class Gone:
-    """What became of the gateway."""
-
-    def __init__(self):
-        self.stopping, self.lost, self.left_to = False, [], []
 
 
 @pytest.fixture
