@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import subprocess
 import threading
 from pathlib import Path
@@ -21,7 +22,7 @@ from ipsec_dp.gateway.ike_counts import CarriedCounts
 from ipsec_dp.gateway.upgrade import executable, giving
 from ipsec_dp.gateway.upgrade.giving import BrokenOffError, Giving, Offered, Places, shape_of
 from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
-from ipsec_dp.gateway.upgrade.messages import Kind, Refused, State, body_of, message_of
+from ipsec_dp.gateway.upgrade.messages import Helper, Kind, Ready, Refused, State, body_of, message_of
 from ipsec_dp.gateway.upgrade.stream import Channel, HandOverError
 from ipsec_dp.services.path_mtu import CarriedMtus
 from tests.doubles.giving import GOES_ON, HOST, KEY, GivenHost, Gone, Noting
@@ -373,3 +374,20 @@ def test_what_may_not_change_between_offer_and_state_is_compared():
     assert shape_of(HOST) == shape_of(msgspec.structs.replace(HOST, mtus={}, withdrawn=["ipsec0"]))
     other = msgspec.structs.replace(HOST.links[0], local="192.0.2.9")
     assert shape_of(HOST) != shape_of(msgspec.structs.replace(HOST, links=[other]))
+
+
+def test_the_channel_of_the_root_helper_is_offered_and_not_kept(given, successor, monkeypatch):
+    made, offers = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), []
+    given.privileges = SimpleNamespace(helper=SimpleNamespace(stay=lambda: made, process=4712), program="0.1.0")
+    monkeypatch.setattr(given, "_made", lambda _host, _places, helper: offers.append(helper) or Refused("in the place of an offer"))
+
+    def ready():
+        successor.there.receive(seconds=30.0).close()
+        successor.there.send(Kind.READY, body_of(Ready("9")), seconds=30.0)
+
+    successor.thread = threading.Thread(target=ready)
+    successor.thread.start()
+    asyncio.run(given._offer(successor))
+    assert offers == [Helper(made, 4712, "0.1.0")]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(made)
