@@ -138,9 +138,10 @@ def _fields(row: msgspec.Struct, last: str | None = None) -> Iterator[str]:
 
 def _json(value: object) -> str:
     """As `shown_all` has it, which is not asked where it would change nothing: no text is too long or has what JSON escapes."""
-    octets = msgspec.json.format(msgspec.json.encode(value), indent=0)
-    if len(octets) <= LINE and octets.isascii() and b"\\" not in octets and b"\x7f" not in octets:
-        return octets.decode("ascii")
+    with contextlib.suppress(UnicodeEncodeError):  # octets that are no UTF-8, in a path
+        octets = msgspec.json.format(msgspec.json.encode(value), indent=0)
+        if len(octets) <= LINE and octets.isascii() and b"\\" not in octets and b"\x7f" not in octets:
+            return octets.decode("ascii")
     return json.dumps(shown_all(msgspec.to_builtins(value)))
 
 

@@ -23,13 +23,13 @@ def test_the_same_octets_are_read_once():
 
 def test_what_is_remembered_is_bounded():
     """Whoever sends others each time, or long ones, has them read as ever."""
-    for number in range(2 * sa_payload._MET):
+    for number in range(2 * sa_payload.REMEMBERED):
         parse_proposals(Reader(body(Proposal(1, ProtocolId.IKE, b"", (Transform(1, number),)))))
-    full = sa_payload._met.cache_info().currsize
+    full = sa_payload.remembered.cache_info().currsize
     long = body(Proposal(1, ProtocolId.IKE, b"", tuple(Transform(1, number) for number in range(200))))
-    assert len(long) > sa_payload._MET_OCTETS
+    assert len(long) > sa_payload.REMEMBERED_OCTETS
     assert parse_proposals(Reader(long)) is not parse_proposals(Reader(long))
-    assert sa_payload._met.cache_info().currsize == full == sa_payload._MET
+    assert sa_payload.remembered.cache_info().currsize == full == sa_payload.REMEMBERED
 
 
 def test_transforms_of_the_same_algorithm_are_written_as_they_are():

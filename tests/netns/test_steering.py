@@ -5,10 +5,12 @@ gwA wan == wan gwB
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import select
 import socket
+import struct
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -101,6 +103,7 @@ def test_where_the_kernel_takes_no_program_one_socket_receives_all(shared_sites,
 
 # ---- TUN queues
 
+TUNGETVNETHDRSZ = 0x800454D7  # <linux/if_tun.h>
 DESTINATIONS = [(ip_network("10.77.1.0/24"), 1), (ip_network("10.77.2.0/24"), 2), (ip_network("10.77.3.0/24"), 0)]
 
 
@@ -112,9 +115,10 @@ def into(sites, device, *destinations):
     found = []
     for descriptor in device.descriptors:
         os.set_blocking(descriptor, False)
+        (header,) = struct.unpack("i", fcntl.ioctl(descriptor, TUNGETVNETHDRSZ, bytes(4)))
         mine = []
         while select.select([descriptor], [], [], 0)[0]:
-            packet = os.read(descriptor, 2048)[10:]
+            packet = os.read(descriptor, 2048)[header:]
             if packet[0] >> 4 == 4:
                 mine.append(str(ip_address(packet[16:20])))
         found.append(mine)

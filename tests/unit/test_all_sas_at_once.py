@@ -11,7 +11,7 @@ import pytest
 from ipsec_dp._native import lib
 
 from ipsec_dp.databases.sad import Sad
-from ipsec_dp.dataplane import Direction, MemoryDatagram, SaFlag
+from ipsec_dp.dataplane import Direction, MemoryDatagram, SaFlag, moving
 from ipsec_dp.dataplane.moving import RECORD_OCTETS
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.rig.plane import OUTER, PlaneRig, keymat, pair, selectors_of
@@ -209,7 +209,7 @@ def test_records_are_wiped_when_they_cannot_be_had(site, monkeypatch):
         def __getattr__(self, name):
             return getattr(core, name)
 
-    monkeypatch.setattr("ipsec_dp.dataplane.moving.lib", Failing())
+    monkeypatch.setattr(moving, "lib", Failing())
     with pytest.raises(DataPlaneError):
         site.a.plane.export_many(list(site.a.sad.records))
     assert not any(written[0][0].keymat)

@@ -140,7 +140,7 @@ OWNERS = {
     "ike/v2/protect.py": {STANDARD: "_CHACHA20"},
     "ike/v2/replacement.py": {PEER: "PATIENCE DOUBLED LEFT_AFTER"},
     "ike/v2/sa.py": {OURS: "NONCE_OCTETS"},
-    "ike/v2/sa_payload.py": {STANDARD: "_LAST _MORE_PROPOSALS _MORE_TRANSFORMS", OURS: "_MET _MET_OCTETS _BUILT"},
+    "ike/v2/sa_payload.py": {STANDARD: "_LAST _MORE_PROPOSALS _MORE_TRANSFORMS", OURS: "REMEMBERED REMEMBERED_OCTETS _BUILT"},
     "ike/v2/session.py": {PEER: "LINGER"},
     "ike/v2/shorter.py": {OURS: "FROM"},
     "ike/v2/survey.py": {SHOWN: "VENDORS_MOST"},

@@ -109,5 +109,5 @@ def test_what_is_no_request_is_told_so(gateway, value):
 
 
 def test_every_verb_is_asked():
-    verbs = "bugreport capture confirm down explain follow initiate log preview rekey reload status terminate test unpin"
+    verbs = "bugreport capture confirm down explain follow initiate log preview rekey reload status terminate test unpin upgrade"
     assert sorted(REQUESTS) == verbs.split()

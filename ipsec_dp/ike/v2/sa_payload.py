@@ -22,19 +22,19 @@ _NO_LENGTH: Final = bytes(2)  # of a key, which is no length of any
 _LAST = 0
 _MORE_PROPOSALS = 2
 _MORE_TRANSFORMS = 3
-_MET: Final = 64  # SA payloads that are remembered as they were read
-_MET_OCTETS: Final = 1024  # of one at the most
+REMEMBERED: Final = 64  # SA payloads that are remembered as they were read
+REMEMBERED_OCTETS: Final = 1024  # of one at the most
 _BUILT: Final = 256  # transforms that are remembered as they are written
 
 
 def parse_proposals(reader: Reader) -> tuple[Proposal, ...]:
     """The body of an SA payload. At least one proposal, numbered from 1 without gaps (RFC 7296 §3.3.1)."""
     octets = reader.rest()
-    return _met(octets) if len(octets) <= _MET_OCTETS else _parsed(octets)
+    return remembered(octets) if len(octets) <= REMEMBERED_OCTETS else _parsed(octets)
 
 
-@lru_cache(_MET)
-def _met(octets: bytes) -> tuple[Proposal, ...]:
+@lru_cache(REMEMBERED)
+def remembered(octets: bytes) -> tuple[Proposal, ...]:
     """Those of IKE_SA_INIT have no SPI, and are the same octets for each of a peer's tunnels."""
     return _parsed(octets)
 
