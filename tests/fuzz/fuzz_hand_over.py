@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import atheris
 
 with atheris.instrument_imports(include=["ipsec_dp.gateway.upgrade"]):
-    from ipsec_dp.gateway.upgrade.messages import MESSAGES, Kind, Ready, Refused, body_of, message_of
+    from ipsec_dp.gateway.upgrade.messages import MESSAGES, MessageKind, Ready, UpgradeRefused, body_of, message_of
     from ipsec_dp.gateway.upgrade.stream import HEAD_OCTETS, HandOverError, check_body, head_for, head_of
 
 from tests.fuzz import target
@@ -20,7 +20,7 @@ def receive(data: bytes) -> None:
     with contextlib.suppress(HandOverError):
         head = head_of(data[:HEAD_OCTETS])
         check_body(head, data[HEAD_OCTETS:])
-    for kind in Kind:
+    for kind in MessageKind:
         head = head_of(head_for(kind, data))
         check_body(head, data)
         with contextlib.suppress(HandOverError):
@@ -28,7 +28,7 @@ def receive(data: bytes) -> None:
 
 
 def seeds() -> Iterator[bytes]:
-    for kind, message in ((Kind.READY, Ready("0.1.0")), (Kind.REFUSED, Refused("no"))):
+    for kind, message in ((MessageKind.READY, Ready("0.1.0")), (MessageKind.REFUSED, UpgradeRefused("no"))):
         body = body_of(message)
         yield bytes(body)
         yield head_for(kind, body) + body

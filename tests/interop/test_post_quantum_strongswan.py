@@ -125,8 +125,8 @@ LONG_ONES_ARE_LOST = (
 
 
 def test_a_path_that_loses_what_is_long_lets_our_smaller_fragments_pass(meet):
-    """On the way there: the request that was repeated as it was goes in fragments of 576 octets. strongSwan answers in longer ones, so
-    it may only have been slow; the second time this is believed, and what follows is short at once."""
+    """On the way there: the request that was repeated as it was goes in fragments of 576 octets. strongSwan answers in longer ones,
+    so it may only have been slow; the second time this is believed, and what follows is short at once."""
     meeting = meet(ike=ADDED, esp=ESP_ONE, usr=usr_of(NEWER))
     gateway = meeting.sites.gw_b
     gateway.run("nft", LONG_ONES_ARE_LOST)

@@ -7,13 +7,12 @@ import os
 import resource
 import signal
 import sys
-import time
 from functools import wraps
 
 from ipsec_dp.cli import main as program
 from ipsec_dp.dataplane import DataPlane
 from ipsec_dp.gateway.upgrade import executable, giving, messages, stream, taking
-from ipsec_dp.gateway.upgrade.messages import Kind
+from ipsec_dp.gateway.upgrade.messages import MessageKind
 from ipsec_dp.host import HostError
 from ipsec_dp.keying.ike_driver import IkeDriver
 from ipsec_dp.network.interfaces import LinuxInterfaces
@@ -27,7 +26,7 @@ def die(*_arguments, **_named):
 
 
 def hang(*_arguments, **_named):
-    time.sleep(3600)
+    signal.pause()
 
 
 def refuse(*_arguments, **_named):
@@ -73,37 +72,37 @@ def impatient():
 
 
 def send(fault, kind):
-    sending = stream.Channel.send
+    sending = stream.HandOverChannel.send
 
     def sent(self, each, *arguments, **named):
         if each == kind:
             fault()
         sending(self, each, *arguments, **named)
 
-    before(stream.Channel, "send", sent)
+    before(stream.HandOverChannel, "send", sent)
 
 
 # The other process goes on.
 BEFORE = {
     "is older": lambda: before(executable, "understood", dict),
     "is newer": lambda: before(executable, "understood", lambda: {"model": 99, "form": 1}),
-    "ends at once": lambda: before(stream.Channel, "receive", lambda *_, **__: sys.exit(3)),
+    "ends at once": lambda: before(stream.HandOverChannel, "receive", lambda *_, **__: sys.exit(3)),
     "is killed with the offer": lambda: after(taking.Successor, "receive", die),
     "finds its descriptor table full": few_descriptors,
     "refuses its configuration": lambda: before(taking.Successor, "config", refuse),
     "is killed with the interfaces": lambda: after(LinuxInterfaces, "attach_taken", die),
     "is killed with the sockets": lambda: after(SocketLinks, "open_taken", die),
-    "is killed before it is ready": lambda: send(die, Kind.READY),
+    "is killed before it is ready": lambda: send(die, MessageKind.READY),
     "hangs with the sockets": lambda: after(SocketLinks, "open_taken", hang),
-    "says what is spoiled": lambda: spoil(Kind.READY),
-    "speaks out of turn": lambda: before(taking, "Ready", lambda _: messages.Refused("no")),
+    "says what is spoiled": lambda: spoil(MessageKind.READY),
+    "speaks out of turn": lambda: before(taking, "Ready", lambda _: messages.UpgradeRefused("no")),
 }
 # It is gone, and what is protected stays closed.
 AFTER = {
     "is killed with the state": lambda: before(taking.Successor, "_go_on", die),
     "is killed with the IKE SAs": lambda: after(IkeDriver, "take", die),
     "is killed when it is to forward": lambda: before(DataPlane, "resume_receiving", die),
-    "is killed before it says so": lambda: send(die, Kind.GOES_ON),
+    "is killed before it says so": lambda: send(die, MessageKind.GOES_ON),
     "hangs with the state": lambda: before(taking.Successor, "_go_on", hang),
 }
 

@@ -573,9 +573,10 @@ def test_after_a_reload_that_broke_off_half_way_all_of_it_may_be_read(site):
 
 def test_a_secret_that_is_slow_to_be_read_holds_nobody_up(site, monkeypatch):
     """Whoever opens files for a gateway that is not root may hang."""
-    goes_on, really = threading.Event(), pad.peer_of
+    begun, goes_on, really = threading.Event(), threading.Event(), pad.peer_of
 
     def peer_of(tunnel, **read):
+        begun.set()
         assert goes_on.wait(10), "the event loop turns meanwhile"
         return really(tunnel, **read)
 
@@ -584,9 +585,8 @@ def test_a_secret_that_is_slow_to_be_read_holds_nobody_up(site, monkeypatch):
 
     async def both():
         reloading = asyncio.ensure_future(site.reloader.reload(site.directory / "a.toml"))
-        while not reloading.done():
-            await asyncio.sleep(0.001)
-            goes_on.set()
-        return reloading.result()
+        await asyncio.to_thread(begun.wait, 10)
+        goes_on.set()
+        return await reloading
 
     assert asyncio.run(both()).applied

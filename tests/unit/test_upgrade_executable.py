@@ -54,6 +54,15 @@ def test_nor_is_one_of_somebody_else(place):
     assert "belongs to others" in why_not_installed(str(path))
 
 
+def test_what_is_roots_stays_so_in_a_directory_like_tmp(place):
+    (place / "tmp").mkdir()
+    (place / "tmp").chmod(0o1777)
+    path = program(place / "tmp" / "ipsec-dp")
+    assert why_not_installed(str(path)) == ""
+    os.chown(path, NOBODY, 0)
+    assert "belongs to others" in why_not_installed(str(path))
+
+
 @pytest.mark.parametrize("change", [lambda path: path.chmod(0o777), lambda path: os.chown(path, NOBODY, 0)])
 def test_nor_one_in_a_directory_that_others_may_write(place, change):
     (place / "bin").mkdir()

@@ -22,8 +22,8 @@ from ipsec_dp.gateway.ike_counts import CarriedCounts
 from ipsec_dp.gateway.upgrade import executable, giving
 from ipsec_dp.gateway.upgrade.giving import BrokenOffError, Giving, Offered, Places, shape_of
 from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
-from ipsec_dp.gateway.upgrade.messages import Helper, Kind, Ready, Refused, State, body_of, message_of
-from ipsec_dp.gateway.upgrade.stream import Channel, HandOverError
+from ipsec_dp.gateway.upgrade.messages import GivenState, HelperOffer, MessageKind, Ready, UpgradeRefused, body_of, message_of
+from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
 from ipsec_dp.services.path_mtu import CarriedMtus
 from tests.doubles.giving import GOES_ON, HOST, KEY, GivenHost, Gone, Noting
 
@@ -89,15 +89,15 @@ def offered(noting):
 @pytest.fixture
 def successor():
     """Our end; `says` is what the other end does when it has the state."""
-    ours, theirs = Channel.pair()
-    there = Channel(theirs)
+    ours, theirs = HandOverChannel.pair()
+    there = HandOverChannel(theirs)
     made = SimpleNamespace(channel=ours, has_ended=False, there=there, states=[])
 
     def take(answer):
         def run():
             with contextlib.suppress(HandOverError):
                 got = there.receive(seconds=5.0)
-                made.states.append(message_of(got.kind, got.body, State))
+                made.states.append(message_of(got.kind, got.body, GivenState))
                 answer(there)
 
         made.thread = threading.Thread(target=run)
@@ -112,13 +112,13 @@ def successor():
 
 
 def goes_on(there):
-    there.send(Kind.GOES_ON, body_of(GOES_ON), seconds=5.0)
+    there.send(MessageKind.GOES_ON, body_of(GOES_ON), seconds=5.0)
 
 
 def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_here(given, engine, successor, offered, noting):
     noting.unready = 2
     successor.take(goes_on)
-    assert given._hand_over(engine, successor, offered) == GOES_ON
+    assert given.hand_over(engine, successor, offered) == GOES_ON
     assert noting.notes == [
         "paused",
         "port 500 unread",
@@ -138,7 +138,7 @@ def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_
 
 def test_no_key_is_left_here(given, engine, successor, offered, noting):
     successor.take(goes_on)
-    given._hand_over(engine, successor, offered)
+    given.hand_over(engine, successor, offered)
     assert not any(noting.carried.sas[0].sa.keymat)
     assert not any(noting.octets)
 
@@ -165,7 +165,7 @@ def test_what_fails_before_the_export_has_this_process_read_on(given, engine, su
     monkeypatch.setattr(giving, "IDLE_S", 0.01)
     how(noting, successor, gone)
     with pytest.raises(HandOverError):
-        given._hand_over(engine, successor, offered)
+        given.hand_over(engine, successor, offered)
     assert noting.notes[-2:] == ["resumed", "port 500 read"]
     assert "exported" not in noting.notes
     assert "IKE stopped" not in noting.notes
@@ -174,7 +174,7 @@ def test_what_fails_before_the_export_has_this_process_read_on(given, engine, su
 def test_a_gateway_that_stops_hands_nothing_over(given, engine, successor, offered, noting, gone):
     gone.stopping = True
     with pytest.raises(HandOverError, match="stopping"):
-        given._hand_over(engine, successor, offered)
+        given.hand_over(engine, successor, offered)
     assert noting.notes == []
 
 
@@ -183,15 +183,15 @@ def silent(_there):
 
 
 def refusing(there):
-    there.send(Kind.REFUSED, body_of(Refused("no")), seconds=5.0)
+    there.send(MessageKind.REFUSED, body_of(UpgradeRefused("no")), seconds=5.0)
 
 
-@pytest.mark.parametrize("answer", [silent, refusing, Channel.close], ids=["hangs", "refuses", "ends"])
+@pytest.mark.parametrize("answer", [silent, refusing, HandOverChannel.close], ids=["hangs", "refuses", "ends"])
 def test_after_the_export_this_process_never_goes_on(given, engine, successor, offered, noting, answer, monkeypatch):
     monkeypatch.setattr(giving, "GOES_ON_S", 0.1)
     successor.take(answer)
     with pytest.raises(BrokenOffError, match="stays closed"):
-        given._hand_over(engine, successor, offered)
+        given.hand_over(engine, successor, offered)
     assert "resumed" not in noting.notes
     assert noting.notes[-1] == "IKE stopped"
 
@@ -199,7 +199,7 @@ def test_after_the_export_this_process_never_goes_on(given, engine, successor, o
 def test_nor_where_ike_could_not_be_exported(given, engine, successor, offered, noting):
     noting.refusal = RuntimeError("a fault")
     with pytest.raises(BrokenOffError):
-        given._hand_over(engine, successor, offered)
+        given.hand_over(engine, successor, offered)
     assert "resumed" not in noting.notes
 
 
@@ -234,7 +234,7 @@ def test_packets_wait_for_no_more_child_sas_than_peers_wait_for(given, engine):
     with pytest.raises(ControlError, match=f"more than {giving.CHILD_SAS_MOST}; restart"):
         asked(given)
     engine.sad.children = range(giving.CHILD_SAS_MOST)
-    assert given._refuse() is engine
+    assert given.engine_to_give() is engine
 
 
 def test_there_is_one_upgrade_at_a_time(given, monkeypatch):
@@ -245,7 +245,7 @@ def test_there_is_one_upgrade_at_a_time(given, monkeypatch):
             await held.wait()
             raise HandOverError("over")
 
-        monkeypatch.setattr(given, "_upgrade", waits)
+        monkeypatch.setattr(given, "attempt", waits)
         first = asyncio.create_task(given.upgrade(None))
         await asyncio.sleep(0)
         with pytest.raises(ControlError, match="under way already"):
@@ -268,7 +268,7 @@ def started(given, noting, successor, offered, monkeypatch):
         return offered
 
     noting.changing = asyncio.Lock()
-    monkeypatch.setattr(given, "_offer", ready)
+    monkeypatch.setattr(given, "offer", ready)
     monkeypatch.setattr(executable, "command_for", lambda _path: ("ipsec-dp",))
     monkeypatch.setattr(executable, "ask", lambda _command: SimpleNamespace(version="9"))
     monkeypatch.setattr(SuccessorProcess, "start", lambda _command, _keep: successor)
@@ -292,7 +292,7 @@ def test_a_refused_upgrade_lets_others_change_the_host(given, gone, noting, star
 
 @pytest.mark.parametrize("error", [RuntimeError("a fault"), subprocess.TimeoutExpired("wait", 5.0), DataPlaneError(5, "no")])
 def test_a_gateway_that_gave_its_sas_away_ends_whatever_comes_then(given, gone, noting, started, error):
-    started.take(Channel.close)
+    started.take(HandOverChannel.close)
 
     def fails():
         raise error
@@ -358,7 +358,7 @@ def test_a_stop_ends_the_successor_first(given, gone, noting, started, monkeypat
             raise HandOverError("the other process has gone")
 
         started.kill = killed.set
-        monkeypatch.setattr(given, "_offer", waits)
+        monkeypatch.setattr(given, "offer", waits)
         upgrade = asyncio.create_task(given.upgrade(None))
         await offering.wait()
         gone.stopping = True
@@ -379,15 +379,20 @@ def test_what_may_not_change_between_offer_and_state_is_compared():
 def test_the_channel_of_the_root_helper_is_offered_and_not_kept(given, successor, monkeypatch):
     made, offers = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), []
     given.privileges = SimpleNamespace(helper=SimpleNamespace(stay=lambda: made, process=4712), program="0.1.0")
-    monkeypatch.setattr(given, "_made", lambda _host, _places, helper: offers.append(helper) or Refused("in the place of an offer"))
+
+    def made_offer(_host, _places, helper):
+        offers.append(helper)
+        return UpgradeRefused("in the place of an offer")
+
+    monkeypatch.setattr(given, "made_offer", made_offer)
 
     def ready():
         successor.there.receive(seconds=30.0).close()
-        successor.there.send(Kind.READY, body_of(Ready("9")), seconds=30.0)
+        successor.there.send(MessageKind.READY, body_of(Ready("9")), seconds=30.0)
 
     successor.thread = threading.Thread(target=ready)
     successor.thread.start()
-    asyncio.run(given._offer(successor))
-    assert offers == [Helper(made, 4712, "0.1.0")]
+    asyncio.run(given.offer(successor))
+    assert offers == [HelperOffer(made, 4712, "0.1.0")]
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(made)

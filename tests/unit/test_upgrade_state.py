@@ -21,8 +21,8 @@ from ipsec_dp.gateway.ike_counts import IkeCounts
 from ipsec_dp.gateway.messages import UpgradeRequest
 from ipsec_dp.gateway.privileges import Privileges
 from ipsec_dp.gateway.upgrade.fields import fields_of
-from ipsec_dp.gateway.upgrade.messages import Offer
-from ipsec_dp.gateway.upgrade.taking import Successor, _settled, _without
+from ipsec_dp.gateway.upgrade.messages import GatewayOffer
+from ipsec_dp.gateway.upgrade.taking import Successor, settled, without
 from ipsec_dp.host import HostError
 from ipsec_dp.host.service_manager import ServiceManager
 from ipsec_dp.ike.actions import Cause, Kind
@@ -138,7 +138,7 @@ def test_a_descriptor_is_taken_once_and_what_nobody_took_is_closed():
 
 
 def offer(config, **changes):
-    return Offer(
+    return GatewayOffer(
         program=__version__,
         gateway=config.name,
         config=str(config.path),
@@ -156,11 +156,13 @@ def offer(config, **changes):
 
 
 @pytest.fixture
-def as_before(tmp_path, monkeypatch):
+def as_before(tmp_path):
     """A configuration that is in force, and a successor that is to read it."""
-    monkeypatch.setattr(files, "_fingerprint_key", bytes(32))
+    ours = files.fingerprint_key()
+    files.share_fingerprints(bytes(32))
     config = configured(tmp_path, tunnel())
-    return config, Successor(cast("Any", None), offer(config), [], os.close)
+    yield config, Successor(cast("Any", None), offer(config), [], os.close)
+    files.share_fingerprints(ours)
 
 
 def test_the_configuration_that_is_in_force_is_taken(as_before):
@@ -270,7 +272,7 @@ def test_after_the_hand_over_each_step_is_done_whatever_becomes_of_the_others():
         done.append("services")
 
     steps = {"rules": failing(HostError("no")), "routes": failing(IpsecDpError("full")), "services": services}
-    asyncio.run(_settled(conditions, cast("Any", SimpleNamespace(make_all=lambda: done.append("all at the next"))), steps))
+    asyncio.run(settled(conditions, cast("Any", SimpleNamespace(make_all=lambda: done.append("all at the next"))), steps))
     assert done == ["all at the next"] * 2 + ["services"]
     assert conditions.texts == [
         "after an upgrade, rules: no; `ipsec-dp reload` tries again",
@@ -283,5 +285,5 @@ def test_what_does_not_come_along_ends_nothing(caplog, error):
     def step():
         raise error
 
-    _without("counters", step)
+    without("counters", step)
     assert "counters did not come along" in caplog.text

@@ -11,8 +11,8 @@ import threading
 import pytest
 
 from ipsec_dp.gateway.upgrade import messages, stream
-from ipsec_dp.gateway.upgrade.messages import Kind, Ready, Refused, body_of, message_of
-from ipsec_dp.gateway.upgrade.stream import HEAD_OCTETS, Channel, HandOverError, check_body, head_for, head_of
+from ipsec_dp.gateway.upgrade.messages import MessageKind, Ready, UpgradeRefused, body_of, message_of
+from ipsec_dp.gateway.upgrade.stream import HEAD_OCTETS, HandOverChannel, HandOverError, check_body, head_for, head_of
 
 BODY = b"what is said"
 S = 5.0
@@ -20,8 +20,8 @@ S = 5.0
 
 @pytest.fixture
 def ends():
-    ours, theirs = Channel.pair()
-    there = Channel(theirs)
+    ours, theirs = HandOverChannel.pair()
+    there = HandOverChannel(theirs)
     yield ours, there
     ours.close()
     there.close()
@@ -35,11 +35,11 @@ def test_a_message_arrives_as_it_left_with_its_descriptors_in_order(ends):
     ours, there = ends
     pipes = [os.pipe() for _ in range(300)]  # more than go with one octet of the stream
     given = [end for pipe in pipes for end in pipe]
-    sending = threading.Thread(target=ours.send, args=(Kind.OFFER, BODY, given), kwargs={"seconds": S})
+    sending = threading.Thread(target=ours.send, args=(MessageKind.OFFER, BODY, given), kwargs={"seconds": S})
     sending.start()
     got = there.receive(seconds=S)
     sending.join()
-    assert (got.kind, bytes(got.body), len(got.descriptors)) == (Kind.OFFER, BODY, 600)
+    assert (got.kind, bytes(got.body), len(got.descriptors)) == (MessageKind.OFFER, BODY, 600)
     assert [os.fstat(each).st_ino for each in got.descriptors] == [os.fstat(each).st_ino for each in given]
     assert not any(os.get_inheritable(each) for each in got.descriptors)
     for each in given:
@@ -50,7 +50,7 @@ def test_a_message_arrives_as_it_left_with_its_descriptors_in_order(ends):
 def test_whoever_has_a_message_wipes_it_and_closes_what_came_with_it(ends):
     ours, there = ends
     before = opened()
-    ours.send(Kind.STATE, BODY, [0], seconds=S)
+    ours.send(MessageKind.STATE, BODY, [0], seconds=S)
     got = there.receive(seconds=S)
     assert opened() == before + 1
     got.close()
@@ -62,7 +62,7 @@ def test_whoever_has_a_message_wipes_it_and_closes_what_came_with_it(ends):
     [(0, "no message of a gateway"), (9, "form"), (10, "what none has"), (12, "what none has"), (16, "what none has")],
 )
 def test_a_head_with_anything_else_in_it_is_refused(place, says):
-    head = bytearray(head_for(Kind.STATE, BODY))
+    head = bytearray(head_for(MessageKind.STATE, BODY))
     head[place] ^= 0xFF
     with pytest.raises(HandOverError, match=says):
         head_of(head)
@@ -76,7 +76,7 @@ def test_a_head_of_another_length_is_refused(octets):
 
 def test_every_changed_bit_is_noticed():
     """Of the front beside what is refused anyway, of the digest and of the body."""
-    head = head_for(Kind.STATE, BODY, 3)
+    head = head_for(MessageKind.STATE, BODY, 3)
     for place in range(8 * len(head + BODY)):
         octets = bytearray(head + BODY)
         octets[place // 8] ^= 1 << place % 8
@@ -88,8 +88,8 @@ def test_every_changed_bit_is_noticed():
 def test_a_message_that_ends_before_its_end_is_one_error(octets):
     ours, theirs = socket.socketpair()
     before = opened()
-    with theirs, contextlib.closing(Channel(ours)) as channel:
-        theirs.sendall((head_for(Kind.STATE, BODY) + BODY)[:octets])
+    with theirs, contextlib.closing(HandOverChannel(ours)) as channel:
+        theirs.sendall((head_for(MessageKind.STATE, BODY) + BODY)[:octets])
         theirs.shutdown(socket.SHUT_WR)
         with pytest.raises(HandOverError, match="has gone"):
             channel.receive(seconds=S)
@@ -100,13 +100,13 @@ def test_nothing_is_waited_for_longer_than_it_may_take(ends):
     with pytest.raises(HandOverError, match="in time"):
         ends[0].receive(seconds=0.01)
     with pytest.raises(HandOverError, match="in time"):
-        ends[0].send(Kind.STATE, bytes(64 << 20), seconds=0.05)
+        ends[0].send(MessageKind.STATE, bytes(64 << 20), seconds=0.05)
 
 
 def test_a_length_that_is_announced_takes_no_memory():
     ours, theirs = socket.socketpair()
-    with theirs, contextlib.closing(Channel(ours)) as channel:
-        front = stream._FRONT.pack(stream.MAGIC, stream.FORM, Kind.STATE, 0, stream.BODY_MAX)
+    with theirs, contextlib.closing(HandOverChannel(ours)) as channel:
+        front = stream.FRONT.pack(stream.MAGIC, stream.FORM, MessageKind.STATE, 0, stream.BODY_MAX)
         theirs.sendall(front + bytes(32))
         theirs.shutdown(socket.SHUT_WR)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -118,7 +118,7 @@ def test_a_length_that_is_announced_takes_no_memory():
 def test_descriptors_that_do_not_fit_are_one_error_and_none_stays_open(ends):
     ours, there = ends
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    ours.send(Kind.OFFER, BODY, [0] * 8, seconds=S)
+    ours.send(MessageKind.OFFER, BODY, [0] * 8, seconds=S)
     before = opened()
     free = os.dup(0)
     os.close(free)
@@ -144,23 +144,23 @@ def test_the_end_of_the_other_side_is_seen_without_reading(ends):
 
 
 def test_a_message_is_read_where_it_may_come():
-    assert message_of(Kind.READY, body_of(Ready("1.0")), Ready, Refused) == Ready("1.0")
-    assert message_of(Kind.REFUSED, body_of(Refused("no")), Ready, Refused) == Refused("no")
+    assert message_of(MessageKind.READY, body_of(Ready("1.0")), Ready, UpgradeRefused) == Ready("1.0")
+    assert message_of(MessageKind.REFUSED, body_of(UpgradeRefused("no")), Ready, UpgradeRefused) == UpgradeRefused("no")
 
 
-@pytest.mark.parametrize("kind", [0, Kind.OFFER, Kind.STATE, 7])
+@pytest.mark.parametrize("kind", [0, MessageKind.OFFER, MessageKind.STATE, 7])
 def test_what_is_not_its_turn_is_refused(kind):
     with pytest.raises(HandOverError, match="not its turn"):
-        message_of(kind, body_of(Ready("1.0")), Ready, Refused)
+        message_of(kind, body_of(Ready("1.0")), Ready, UpgradeRefused)
 
 
-@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x91" * 5000, body_of(Refused("no"))[:-1], body_of(Ready("1"))[1:]])
+@pytest.mark.parametrize("body", [b"", b"\xc1", b"\x91" * 5000, body_of(UpgradeRefused("no"))[:-1], body_of(Ready("1"))[1:]])
 def test_what_has_not_the_form_of_its_message_is_one_sentence(body):
     with pytest.raises(HandOverError, match="does not have the form"):
-        message_of(Kind.READY, body, Ready)
+        message_of(MessageKind.READY, body, Ready)
 
 
 def test_a_field_of_a_later_program_is_passed_over():
     later = bytearray()
-    messages._ENCODER.encode_into({"program": "2.0", "more": 1}, later)
-    assert message_of(Kind.READY, later, Ready) == Ready("2.0")
+    messages.ENCODER.encode_into({"program": "2.0", "more": 1}, later)
+    assert message_of(MessageKind.READY, later, Ready) == Ready("2.0")

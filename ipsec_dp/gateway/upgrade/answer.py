@@ -25,12 +25,12 @@ def answered(gateway: str, version: str, process: int, goes_on: GoesOn, took: fl
             extra=told("upgrade_left_out", tunnel=each.tunnel or None),
         )
     log.info(
-        "process %d goes on, version %s; carried: IKE SAs %d, CHILD_SAs %d; nobody forwarded for %.1f ms",
+        "process %d goes on, version %s; carried: IKE SAs %d, CHILD_SAs %d; nobody forwarded for %s ms",
         process,
         version,
         goes_on.ike_sas,
         goes_on.child_sas,
-        goes_on.gap_ms,
+        round(goes_on.gap_ms, 1),
         extra=told("upgraded"),
     )
     return UpgradeAnswer(

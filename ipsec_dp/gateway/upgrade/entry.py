@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from ipsec_dp.dataplane import protect_process
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.daemon import run as run_gateway
-from ipsec_dp.gateway.upgrade.stream import Channel, HandOverError
+from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
 from ipsec_dp.gateway.upgrade.taking import Successor
 from ipsec_dp.host.drop import end_with_parent
 from ipsec_dp.util.faults import explained
@@ -25,7 +25,7 @@ def run(descriptor: int) -> int:
     protect_process()
     end_with_parent()  # one that hangs would keep the interfaces; until it is alone
     try:
-        channel = Channel(socket.socket(fileno=descriptor))
+        channel = HandOverChannel(socket.socket(fileno=descriptor))
         os.set_inheritable(descriptor, False)
     except OSError as error:
         raise HandOverError("there is no gateway here to take over: `ipsec-dp upgrade` starts this") from error

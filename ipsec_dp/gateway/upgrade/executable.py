@@ -61,10 +61,15 @@ def why_not_installed(path: str) -> str | None:
             here = "/" if target.startswith("/") else here
             left.extendleft(reversed(target.split("/")))
             continue
-        if found.st_mode & _OTHERS_WRITE:
+        if found.st_mode & _OTHERS_WRITE and not _sticky(found):
             return f"others than root may write {step}"
         here = step
     return None
+
+
+def _sticky(found: os.stat_result) -> bool:
+    """Whether it is a directory in which nobody else takes away or renames what is root's, as /tmp is (unlink(2), EPERM)."""
+    return stat.S_ISDIR(found.st_mode) and bool(found.st_mode & stat.S_ISVTX)
 
 
 def _interpreter(path: str) -> str | None:

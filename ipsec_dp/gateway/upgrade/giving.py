@@ -25,7 +25,17 @@ from ipsec_dp.gateway.upgrade import executable
 from ipsec_dp.gateway.upgrade.answer import answered
 from ipsec_dp.gateway.upgrade.fields import fields_of
 from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
-from ipsec_dp.gateway.upgrade.messages import GoesOn, Helper, Kind, Offer, Ready, Refused, State, body_of, message_of
+from ipsec_dp.gateway.upgrade.messages import (
+    GatewayOffer,
+    GivenState,
+    GoesOn,
+    HelperOffer,
+    MessageKind,
+    Ready,
+    UpgradeRefused,
+    body_of,
+    message_of,
+)
 from ipsec_dp.gateway.upgrade.stream import HandOverError
 from ipsec_dp.host.drop import capabilities_for
 from ipsec_dp.network.linux_host import LinuxHost
@@ -117,7 +127,7 @@ class Giving:
             raise ControlError("an upgrade is under way already")
         async with self._under_way:
             try:
-                return await self._upgrade(path)
+                return await self.attempt(path)
             except Exception as error:
                 if self._given_away:
                     self._lose(error)
@@ -140,7 +150,8 @@ class Giving:
             async with asyncio.timeout(GIVE_UP_S), self._under_way:
                 pass
 
-    def _refuse(self) -> Engine:
+    def engine_to_give(self) -> Engine:
+        """Raises HandOverError: why there is none to give now."""
         engine, config = self._parts.engine, self._parts.config
         if engine is None or self._stopping():
             raise HandOverError("the gateway is starting or stopping")
@@ -158,9 +169,9 @@ class Giving:
             raise HandOverError(f"{count} CHILD_SAs, and packets wait about 5 ms for each: more than {CHILD_SAS_MOST}; restart")
         return engine
 
-    async def _upgrade(self, path: Path | None) -> UpgradeAnswer:
+    async def attempt(self, path: Path | None) -> UpgradeAnswer:
         began = time.monotonic()
-        engine = self._refuse()
+        engine = self.engine_to_give()
         command = await asyncio.to_thread(executable.command_for, path)
         about = await asyncio.to_thread(executable.ask, command)
         log.info("handing over to version %s (%s)", about.version, " ".join(command), extra=told("upgrade_begins"))
@@ -170,12 +181,12 @@ class Giving:
         except TimeoutError:
             raise HandOverError("the host is being changed (a reload, an interface that is made again); ask again") from None
         try:
-            engine = self._refuse()
+            engine = self.engine_to_give()
             successor = await asyncio.to_thread(SuccessorProcess.start, command, capabilities_for(self._parts.config.workers))
             self._successor = successor
             try:
-                offered = await self._offer(successor)
-                goes_on = self._hand_over(engine, successor, offered)
+                offered = await self.offer(successor)
+                goes_on = self.hand_over(engine, successor, offered)
             except BaseException:
                 await asyncio.to_thread(successor.end)
                 raise
@@ -191,7 +202,7 @@ class Giving:
 
     # ---- while everything goes on
 
-    async def _offer(self, successor: SuccessorProcess) -> Offered:
+    async def offer(self, successor: SuccessorProcess) -> Offered:
         """What the successor is ready to go on with."""
         if self._stopping():
             raise HandOverError("the gateway is stopping")
@@ -199,17 +210,17 @@ class Giving:
         with contextlib.ExitStack() as stack:
             helper = await self._helper(stack)
             host = self._host.inherited(places)
-            offered, offer = Offered(host, places.inodes), self._made(host, places, helper)
+            offered, offer = Offered(host, places.inodes), self.made_offer(host, places, helper)
             body = body_of(offer)
             stack.callback(body.__setitem__, slice(None), bytes(len(body)))
-            await asyncio.to_thread(successor.channel.send, Kind.OFFER, body, places.descriptors, seconds=SEND_S)
+            await asyncio.to_thread(successor.channel.send, MessageKind.OFFER, body, places.descriptors, seconds=SEND_S)
         got = await asyncio.to_thread(successor.channel.receive, seconds=READY_S)
-        said = message_of(got.kind, got.body, Ready, Refused)
-        if isinstance(said, Refused):
+        said = message_of(got.kind, got.body, Ready, UpgradeRefused)
+        if isinstance(said, UpgradeRefused):
             raise HandOverError(f"the successor refuses: {said.why}")
         return offered
 
-    async def _helper(self, stack: contextlib.ExitStack) -> Helper | None:
+    async def _helper(self, stack: contextlib.ExitStack) -> HelperOffer | None:
         """That stays root; `channel` is a descriptor of ours until the stack is left."""
         helper = None if self.privileges is None else self.privileges.helper
         if helper is None or self.privileges is None:
@@ -219,11 +230,11 @@ class Giving:
         except OSError as error:
             raise HandOverError(f"the helper that stays root does not answer: {error.strerror}") from None
         stack.callback(os.close, channel)
-        return Helper(channel, helper.process, self.privileges.program)
+        return HelperOffer(channel, helper.process, self.privileges.program)
 
-    def _made(self, host: InheritedHost, places: Places, helper: Helper | None) -> Offer:
+    def made_offer(self, host: InheritedHost, places: Places, helper: HelperOffer | None) -> GatewayOffer:
         config, parts, (control, listening) = self._parts.config, self._parts, self._control()
-        return Offer(
+        return GatewayOffer(
             program=__version__,
             gateway=config.name,
             config=str(config.path.absolute()),
@@ -236,7 +247,7 @@ class Giving:
             fields=fields_of(config),
             host=host,
             mtus=parts.mtus.export(),
-            helper=None if helper is None else Helper(places(helper.channel), helper.process, helper.program),
+            helper=None if helper is None else HelperOffer(places(helper.channel), helper.process, helper.program),
             **self.options,
         )
 
@@ -255,7 +266,7 @@ class Giving:
 
     # ---- in one turn of the event loop
 
-    def _hand_over(self, engine: Engine, successor: SuccessorProcess, offered: Offered) -> GoesOn:
+    def hand_over(self, engine: Engine, successor: SuccessorProcess, offered: Offered) -> GoesOn:
         """Raises HandOverError, and everything goes on; BrokenOffError."""
         if self._stopping() or self._parts.engine is not engine:
             raise HandOverError("the gateway is stopping")
@@ -273,7 +284,7 @@ class Giving:
         try:
             body = self._exported(engine, host, stopped)
             try:
-                successor.channel.send(Kind.STATE, body, seconds=SEND_S + patience)
+                successor.channel.send(MessageKind.STATE, body, seconds=SEND_S + patience)
             finally:
                 body[:] = bytes(len(body))
             self._wait(successor, patience)
@@ -321,7 +332,7 @@ class Giving:
         carried = _retired(engine)
         exported, intents = engine.ike.export(engine.core, CarriedKeys(carried, engine.children.spis()))
         numbers, plane = self._parts.spd.tunnel_numbers, engine.plane
-        state = State(
+        state = GivenState(
             stopped=stopped,
             sas=carried,
             ike=exported.octets,

@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.gateway.upgrade.executable import environment
-from ipsec_dp.gateway.upgrade.stream import Channel, HandOverError
+from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
 from ipsec_dp.host.drop import pass_on
 from ipsec_dp.util import os_errors
 
@@ -26,7 +26,7 @@ END_S: Final = 5.0  # after SIGKILL
 class SuccessorProcess:
     """One that was started, and our end of the channel to it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: Channel, over: threading.Event) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], channel: HandOverChannel, over: threading.Event) -> None:
         """`over` lets the thread end that started it, and with which it ends until it is alone."""
         self._process, self.channel, self._over = process, channel, over
 
@@ -34,7 +34,7 @@ class SuccessorProcess:
     def start(cls, command: Sequence[str], keep: Collection[int]) -> SuccessorProcess:
         """`keep`: the capabilities that it is to have, of those that we have. Raises HandOverError."""
         try:
-            channel, theirs = Channel.pair()
+            channel, theirs = HandOverChannel.pair()
         except OSError as error:
             raise HandOverError(f"there can be no channel to a successor: {os_errors.text_of(error)}") from None
         over = threading.Event()

@@ -30,7 +30,7 @@ MODEL: Final = 1
 TEXT_MAX: Final = 2000  # characters of a reason
 
 
-class Kind(IntEnum):
+class MessageKind(IntEnum):
     OFFER = 1
     READY = 2
     REFUSED = 3
@@ -38,7 +38,7 @@ class Kind(IntEnum):
     GOES_ON = 5
 
 
-class Helper(Struct, frozen=True):
+class HelperOffer(Struct, frozen=True):
     """The process that stays root: the place of its channel, its process ID, of which program it is."""
 
     channel: Here[int]
@@ -46,7 +46,7 @@ class Helper(Struct, frozen=True):
     program: Here[str]
 
 
-class Offer(Struct, frozen=True, kw_only=True):
+class GatewayOffer(Struct, frozen=True, kw_only=True):
     """What a successor is to be. `known`: digests of the tunnels in force, by name, and `key` that they are made with; `fields`:
     the rest of the configuration, as text. Descriptors are named by their places."""
 
@@ -63,7 +63,7 @@ class Offer(Struct, frozen=True, kw_only=True):
     fields: Here[dict[str, str]]
     host: Here[InheritedHost]
     mtus: Here[CarriedMtus]
-    helper: Here[Helper | None] = None
+    helper: Here[HelperOffer | None] = None
     verbose: Here[bool] = False
     trace_ike: Here[bool] = False
     log_format: Here[str | None] = None
@@ -75,11 +75,11 @@ class Ready(Struct, frozen=True):
     program: Here[str]
 
 
-class Refused(Struct, frozen=True):
+class UpgradeRefused(Struct, frozen=True):
     why: Here[str]
 
 
-class State(Struct, frozen=True, kw_only=True):
+class GivenState(Struct, frozen=True, kw_only=True):
     """Everything that changes while packets pass. `stopped`: when the last burst was done, nanoseconds of CLOCK_MONOTONIC. `host`
     as it is then; `traffic` by tunnel, of SAs that are gone."""
 
@@ -104,7 +104,7 @@ class State(Struct, frozen=True, kw_only=True):
         self.ike[:] = bytes(len(self.ike))
 
 
-class NotCarried(Struct, frozen=True):
+class LeftBehind(Struct, frozen=True):
     """What is negotiated anew, and why. `tunnel` empty: it belongs to none."""
 
     tunnel: Here[str]
@@ -117,17 +117,17 @@ class GoesOn(Struct, frozen=True, kw_only=True):
     gap_ms: Here[float]
     ike_sas: Here[int]
     child_sas: Here[int]
-    left_out: Here[list[NotCarried]]
+    left_out: Here[list[LeftBehind]]
 
 
-MESSAGES: Final[dict[Kind, type[Struct]]] = {
-    Kind.OFFER: Offer,
-    Kind.READY: Ready,
-    Kind.REFUSED: Refused,
-    Kind.STATE: State,
-    Kind.GOES_ON: GoesOn,
+MESSAGES: Final[dict[MessageKind, type[Struct]]] = {
+    MessageKind.OFFER: GatewayOffer,
+    MessageKind.READY: Ready,
+    MessageKind.REFUSED: UpgradeRefused,
+    MessageKind.STATE: GivenState,
+    MessageKind.GOES_ON: GoesOn,
 }
-_ENCODER: Final = msgspec.msgpack.Encoder()
+ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODERS: Final = {kind: msgspec.msgpack.Decoder(shape) for kind, shape in MESSAGES.items()}
 
 Message = TypeVar("Message", bound=Struct)
@@ -136,17 +136,17 @@ Message = TypeVar("Message", bound=Struct)
 def body_of(message: Struct) -> bytearray:
     """Its octets, which whoever has them wipes."""
     body = bytearray()
-    _ENCODER.encode_into(message, body)
+    ENCODER.encode_into(message, body)
     return body
 
 
 def message_of(kind: int, body: Buffer, *expected: type[Message]) -> Message:
     """The inverse, of one of the messages that may come now. Raises HandOverError, with one sentence."""
-    known = {MESSAGES[each]: each for each in Kind}
+    known = {MESSAGES[each]: each for each in MessageKind}
     if kind not in [known[each] for each in expected]:
         raise HandOverError("the other process said something that is not its turn")
     try:
-        found = _DECODERS[Kind(kind)].decode(body)
+        found = _DECODERS[MessageKind(kind)].decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
         raise HandOverError("what the other process said does not have the form of its message") from None
     return found  # type: ignore[return-value]

@@ -27,9 +27,9 @@ FORM: Final = 1
 """Of this number. A later program speaks it as long as it can; what it cannot begin anew is refused before anything stops."""
 
 MAGIC: Final = b"ipsec-dp"
-_FRONT: Final = struct.Struct("!8sHHIQ")  # magic, form, kind, descriptors, octets of the body
+FRONT: Final = struct.Struct("!8sHHIQ")  # magic, form, kind, descriptors, octets of the body
 _DIGEST: Final = 32
-HEAD_OCTETS: Final = _FRONT.size + _DIGEST
+HEAD_OCTETS: Final = FRONT.size + _DIGEST
 BODY_MAX: Final = 512 << 20  # octets: ten thousand tunnels take about 100 MB
 DESCRIPTORS_MAX: Final = 65536
 KIND_MAX: Final = 15
@@ -56,8 +56,8 @@ def head_of(octets: Buffer) -> Head:
     """HEAD_OCTETS octets as a head. Raises HandOverError for what is none, of another form, or beyond what is taken."""
     if len(octets) != HEAD_OCTETS:
         raise HandOverError(f"the head of a message was cut: {len(octets)} of {HEAD_OCTETS} octets are there")
-    front, digest = bytes(octets[: _FRONT.size]), bytes(octets[_FRONT.size :])
-    magic, form, kind, descriptors, length = _FRONT.unpack(front)
+    front, digest = bytes(octets[: FRONT.size]), bytes(octets[FRONT.size :])
+    magic, form, kind, descriptors, length = FRONT.unpack(front)
     if magic != MAGIC:
         raise HandOverError("what came is no message of a gateway")
     if form != FORM:
@@ -79,7 +79,7 @@ def check_body(head: Head, body: Buffer) -> None:
 
 def head_for(kind: int, body: Buffer, descriptors: int = 0) -> bytes:
     """The octets that go before a body."""
-    front = _FRONT.pack(MAGIC, FORM, kind, descriptors, len(body))
+    front = FRONT.pack(MAGIC, FORM, kind, descriptors, len(body))
     digest = hashlib.sha256(front)
     digest.update(body)
     return front + digest.digest()
@@ -98,7 +98,7 @@ class Received(NamedTuple):
             os.close(self.descriptors.pop())
 
 
-class Channel:
+class HandOverChannel:
     """One end of the pair. Every call ends within the seconds that it is given: HandOverError."""
 
     def __init__(self, connection: socket.socket) -> None:

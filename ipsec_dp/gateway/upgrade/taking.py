@@ -24,8 +24,18 @@ from ipsec_dp.gateway.privileges import Privileges
 from ipsec_dp.gateway.reload import UPGRADED
 from ipsec_dp.gateway.root_helper import RootHelper
 from ipsec_dp.gateway.upgrade.fields import fields_of
-from ipsec_dp.gateway.upgrade.messages import GoesOn, Kind, NotCarried, Offer, Ready, Refused, State, body_of, message_of
-from ipsec_dp.gateway.upgrade.stream import Channel, HandOverError
+from ipsec_dp.gateway.upgrade.messages import (
+    GatewayOffer,
+    GivenState,
+    GoesOn,
+    LeftBehind,
+    MessageKind,
+    Ready,
+    UpgradeRefused,
+    body_of,
+    message_of,
+)
+from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
 from ipsec_dp.host.drop import end_with_nobody
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.keying.manual import ManualSas
@@ -77,23 +87,25 @@ class InheritedPlace:
 class Successor:
     """What came with the offer. `close` gives up what nobody took."""
 
-    def __init__(self, channel: Channel, offer: Offer, descriptors: list[int], close: Callable[[int], object]) -> None:
+    def __init__(
+        self, channel: HandOverChannel, offer: GatewayOffer, descriptors: list[int], close: Callable[[int], object]
+    ) -> None:
         self._channel, self.offer, self.descriptors = channel, offer, Descriptors(descriptors, close)
         self.alone = False  # the other process has given its SAs away
 
     @classmethod
-    def receive(cls, channel: Channel, close: Callable[[int], object]) -> Successor:
+    def receive(cls, channel: HandOverChannel, close: Callable[[int], object]) -> Successor:
         """Raises HandOverError, which the other process has heard."""
         try:
             got = channel.receive(seconds=OFFER_S)
             try:
-                offer = message_of(got.kind, got.body, Offer)
+                offer = message_of(got.kind, got.body, GatewayOffer)
             except HandOverError:
                 got.close()
                 raise
         except HandOverError as error:
             with contextlib.suppress(HandOverError):
-                channel.send(Kind.REFUSED, body_of(Refused(str(error))), seconds=SAY_S)
+                channel.send(MessageKind.REFUSED, body_of(UpgradeRefused(str(error))), seconds=SAY_S)
             raise
         got.body[:] = bytes(len(got.body))
         return cls(channel, offer, got.descriptors, close)
@@ -102,7 +114,7 @@ class Successor:
         """The other process goes on. It may be gone."""
         if not self.alone:
             with contextlib.suppress(HandOverError):
-                self._channel.send(Kind.REFUSED, body_of(Refused(why)), seconds=SAY_S)
+                self._channel.send(MessageKind.REFUSED, body_of(UpgradeRefused(why)), seconds=SAY_S)
 
     def close(self) -> None:
         self.descriptors.close()
@@ -154,18 +166,18 @@ class Successor:
             raise HandOverError(f"{parts.config.workers} workers instead of {self.offer.workers}")
         with parts.substitutes.starting():
             engine, manual = await self._prepare(parts, stack, host)
-        await self._send(Kind.READY, Ready(__version__))
+        await self._send(MessageKind.READY, Ready(__version__))
         state = await self._state()
         left_out = self._go_on(parts, engine, manual, state)
         gap_ms = (time.monotonic_ns() - state.stopped) / NS_PER_MS
         counters = engine.core.counters()
         goes_on = GoesOn(gap_ms=gap_ms, ike_sas=counters.sessions, child_sas=len(engine.sad.children), left_out=left_out)
         with contextlib.suppress(HandOverError):  # it has gone: this process is alone in any case
-            self._channel.send(Kind.GOES_ON, body_of(goes_on), seconds=SAY_S)
+            self._channel.send(MessageKind.GOES_ON, body_of(goes_on), seconds=SAY_S)
         await self._settle(parts, stack, host, engine, control)
         return engine
 
-    async def _send(self, kind: Kind, message: Any) -> None:
+    async def _send(self, kind: MessageKind, message: Any) -> None:
         await asyncio.to_thread(self._channel.send, kind, body_of(message), seconds=SAY_S)
 
     async def _prepare(self, parts: Composition, stack: AsyncExitStack, host: LinuxHost) -> tuple[Engine, ManualSas]:
@@ -199,7 +211,7 @@ class Successor:
             from ipsec_dp.ike.carried import ikev1_import  # noqa: F401 - it is there when the state comes
         return engine, manual
 
-    async def _state(self) -> State:
+    async def _state(self) -> GivenState:
         """HandOverError: the other process goes on, or has gone."""
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._channel.fileno(), readable.set)
@@ -212,42 +224,42 @@ class Successor:
             loop.remove_reader(self._channel.fileno())
         got = self._channel.receive(seconds=SAY_S)
         try:
-            return message_of(got.kind, got.body, State)
+            return message_of(got.kind, got.body, GivenState)
         finally:
-            self.alone = got.kind == Kind.STATE  # whatever is wrong with it: the other one has nothing left
+            self.alone = got.kind == MessageKind.STATE  # whatever is wrong with it: the other one has nothing left
             if self.alone:
                 end_with_nobody()
             got.close()
 
-    def _go_on(self, parts: Composition, engine: Engine, manual: ManualSas, state: State) -> list[NotCarried]:
+    def _go_on(self, parts: Composition, engine: Engine, manual: ManualSas, state: GivenState) -> list[LeftBehind]:
         """In one turn of the event loop. What cannot be taken is named; nothing that is wrong with it ends this."""
-        host, plane, left_out = parts.host, engine.plane, list[NotCarried]()
+        host, plane, left_out = parts.host, engine.plane, list[LeftBehind]()
         numbers = parts.spd.tunnel_numbers
         if isinstance(host, LinuxHost):
-            _without("interfaces", lambda: host.interfaces.renew_taken(state.host.tuns, state.host.mtus))
-        _without("counters", lambda: plane.import_counters(state.counters))
+            without("interfaces", lambda: host.interfaces.renew_taken(state.host.tuns, state.host.mtus))
+        without("counters", lambda: plane.import_counters(state.counters))
         for name in state.traffic.keys() & numbers.keys():
-            _without("traffic", partial(plane.import_traffic, numbers[name], state.traffic[name]))
-        _without("counts of IKE", lambda: parts.counts.take(state.counts))
-        _without("MTUs", lambda: parts.mtus.renew(state.mtus, plane))  # they are what they were when they were offered
-        _without("monitors", lambda: parts.monitors.take(state.monitors, frozenset(state.host.withdrawn)))
+            without("traffic", partial(plane.import_traffic, numbers[name], state.traffic[name]))
+        without("counts of IKE", lambda: parts.counts.take(state.counts))
+        without("MTUs", lambda: parts.mtus.renew(state.mtus, plane))  # they are what they were when they were offered
+        without("monitors", lambda: parts.monitors.take(state.monitors, frozenset(state.host.withdrawn)))
         with engine.sad.importing(state.sas) as arrivals:
             left_out += self._take_ike(engine.ike, engine, state)
             for tunnel in parts.config.tunnels:
                 try:
                     manual.install([tunnel], {})
                 except (DataPlaneError, IpsecDpError) as error:
-                    left_out.append(NotCarried(tunnel.name, f"its keys are set by hand: {error}"))
+                    left_out.append(LeftBehind(tunnel.name, f"its keys are set by hand: {error}"))
             rest = len(arrivals.rest)
         state.wipe()
         if rest:
             log.info("%d SAs were carried and belong to nobody: they have ended", rest, extra=told("upgrade_rest", count=rest))
         host.start_workers(plane)
-        _without("a device", plane.resume_receiving)  # the others are read
+        without("a device", plane.resume_receiving)  # the others are read
         parts.upgraded_at = parts.clock.utc().isoformat(timespec="milliseconds")
         return left_out
 
-    def _take_ike(self, ike: IkeDriver, engine: Engine, state: State) -> list[NotCarried]:
+    def _take_ike(self, ike: IkeDriver, engine: Engine, state: GivenState) -> list[LeftBehind]:
         def claim(spi: int) -> None:
             with contextlib.suppress(DataPlaneError):  # then its exchange comes to nothing, and is begun anew
                 engine.plane.claim_spi(spi)
@@ -258,8 +270,8 @@ class Successor:
             left_out = ike.take(engine.core, state.ike, state.intents, claim)
         except IkeError as error:
             ike.begin_anew()
-            return [NotCarried("", f"all IKE SAs: {error}")]
-        return [NotCarried(each.tunnel, each.why) for each in left_out]
+            return [LeftBehind("", f"all IKE SAs: {error}")]
+        return [LeftBehind(each.tunnel, each.why) for each in left_out]
 
     async def _settle(
         self, parts: Composition, stack: AsyncExitStack, host: LinuxHost, engine: Engine, control: ControlServer
@@ -280,7 +292,7 @@ class Successor:
         await control.start()
         stack.push_async_callback(parts.metrics.close)
         stack.push_async_callback(parts.services.close)
-        await _settled(
+        await settled(
             host.conditions,
             engine.reloader,
             {
@@ -298,7 +310,7 @@ async def _listen(parts: Composition, engine: Engine) -> None:
         engine.ike.listen(local)
 
 
-async def _settled(conditions: Conditions, reloader: Reloader, steps: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
+async def settled(conditions: Conditions, reloader: Reloader, steps: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
     """Each step, whatever becomes of the others. What fails is a condition until a reload has done it all."""
     for what, step in steps.items():
         try:
@@ -309,7 +321,7 @@ async def _settled(conditions: Conditions, reloader: Reloader, steps: Mapping[st
             reloader.make_all()
 
 
-def _without(what: str, step: Callable[[], object]) -> None:
+def without(what: str, step: Callable[[], object]) -> None:
     """Nobody else has the SAs: they are worth more than what does not come along."""
     try:
         step()

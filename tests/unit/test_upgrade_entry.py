@@ -1,0 +1,45 @@
+"""How the process begins that `upgrade` started, and what is said when it goes on."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ipsec_dp.gateway.upgrade import entry
+from ipsec_dp.gateway.upgrade.answer import answered
+from ipsec_dp.gateway.upgrade.messages import GoesOn, LeftBehind
+from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
+
+
+@pytest.fixture(autouse=True)
+def stays(monkeypatch):
+    """The process of the tests does not end with its parent."""
+    for name in ("protect_process", "end_with_parent"):
+        monkeypatch.setattr(entry, name, lambda: None)
+
+
+def test_who_inherits_no_channel_takes_nothing_over():
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    try:
+        with pytest.raises(HandOverError, match="there is no gateway here to take over"):
+            entry.run(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def test_who_is_offered_nothing_ends():
+    ours, theirs = HandOverChannel.pair()
+    ours.close()
+    assert entry.run(theirs.detach()) == HandOverError.exit_status
+
+
+def test_what_was_carried_and_what_not_is_answered_and_logged(caplog):
+    caplog.set_level("INFO")
+    went = GoesOn(ike_sas=2, child_sas=3, left_out=[LeftBehind("to-b", "no key")], gap_ms=4.56789)
+    answer = answered("a", "9.9", 4711, went, 1.23456)
+    assert (answer.version, answer.process, answer.ike_sas, answer.child_sas) == ("9.9", 4711, 2, 3)
+    assert (answer.gap_ms, answer.took_s) == (4.568, 1.235)
+    assert [(each.tunnel, each.why) for each in answer.left_out] == [("to-b", "no key")]
+    assert 'tunnel "to-b" is negotiated anew: no key' in caplog.text
+    assert "process 4711 goes on, version 9.9; carried: IKE SAs 2, CHILD_SAs 3; nobody forwarded for 4.6 ms" in caplog.text
