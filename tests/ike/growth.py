@@ -6,6 +6,7 @@ number of things that it is about.
 
 from __future__ import annotations
 
+import gc
 import sys
 from contextlib import contextmanager
 from copy import deepcopy
@@ -40,6 +41,18 @@ class Steps:
 
 
 @contextmanager
+def no_collection() -> Iterator[None]:
+    """A garbage collection in between would count too: what finds it, and what others have it call."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
 def opcodes() -> Iterator[Steps]:
     """Counts every opcode of what is called inside."""
     steps, before = Steps(), sys.gettrace()
@@ -50,11 +63,12 @@ def opcodes() -> Iterator[Steps]:
             steps.count += 1
         return trace
 
-    sys.settrace(trace)
-    try:
-        yield steps
-    finally:
-        sys.settrace(before)
+    with no_collection():
+        sys.settrace(trace)
+        try:
+            yield steps
+        finally:
+            sys.settrace(before)
 
 
 @contextmanager
@@ -66,11 +80,12 @@ def calls() -> Iterator[Steps]:
         if event in ("call", "c_call"):
             steps.count += 1
 
-    sys.setprofile(profile)
-    try:
-        yield steps
-    finally:
-        sys.setprofile(before)
+    with no_collection():
+        sys.setprofile(profile)
+        try:
+            yield steps
+        finally:
+            sys.setprofile(before)
 
 
 def address(number: int) -> Any:
