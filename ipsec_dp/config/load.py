@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import codecs
-import gc
 import hashlib
 import json
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +30,11 @@ from ipsec_dp.config.resolve import (
 )
 from ipsec_dp.config.zones import check_zones, resolve_zone_rules, resolve_zones
 from ipsec_dp.errors import ConfigError, Finding
+from ipsec_dp.util.collection import no_collection
 from ipsec_dp.util.opening import opened_to_read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
 FILE_OCTETS_MAX = 64 * 1024 * 1024
@@ -55,7 +54,7 @@ def examine(path: Path) -> tuple[model.Config | None, tuple[Finding, ...]]:
     """The configuration (None when it must be refused) and all findings about it, errors and warnings."""
     findings = Findings(str(path))
     text = _read_text(path, findings)
-    with _all_stays():
+    with no_collection():
         document = None if text is None else parse_toml(text, findings)
         if document is None:
             return None, _unread(findings, text)
@@ -103,18 +102,6 @@ def _warnings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def _of_keys(finding: Finding) -> Finding:
     """A finding about what authenticates a peer, as a warning; any other as it is."""
     return replace(finding, severity="warning") if finding.key.partition(".")[0] in KEY_TABLES else finding
-
-
-@contextmanager
-def _all_stays() -> Iterator[None]:
-    """No collector looks for rings in what is made meanwhile: of a large file that costs a fifth of the time for nothing."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def digest_of(row: object) -> bytes:

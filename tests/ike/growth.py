@@ -6,7 +6,6 @@ number of things that it is about.
 
 from __future__ import annotations
 
-import gc
 import sys
 from contextlib import contextmanager
 from copy import deepcopy
@@ -21,6 +20,7 @@ from ipsec_dp.ike.proxy_ids import ProxyIds
 from ipsec_dp.ike.v2 import child
 from ipsec_dp.ike.v2.child import Agreement
 from ipsec_dp.ike.v2.sa import IkeSa, State
+from ipsec_dp.util.collection import no_collection
 
 from .ladder import ADDRESSES, NETS, Ladder, Site, packet, peer, proxy_id
 from .test_strangers_attacks import fill
@@ -38,18 +38,6 @@ class Steps:
     """What was counted."""
 
     count = 0
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """A garbage collection in between would count too: what finds it, and what others have it call."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @contextmanager
