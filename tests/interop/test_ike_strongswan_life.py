@@ -112,7 +112,8 @@ def test_a_killed_peer_that_returns_is_called_again(meet, role):
     meeting.assert_carries()
     meeting.theirs.kill()
     meeting.eventually(lambda: meeting.tunnel()["ike"] is None, "we find out that it is dead", seconds=DEAD_SECONDS)
-    assert "UDP port 4500 of 192.0.2.2 is not reached: port unreachable" in meeting.ours.text(), "its host is there, and says so"
+    unreachable = "UDP port 4500 of 192.0.2.2 is not reached: port unreachable"
+    meeting.eventually(lambda: unreachable in meeting.ours.text(), "its host is there, and says so")
     meeting.theirs.start()
     meeting.eventually(meeting.is_up, "up again", seconds=20)
     meeting.assert_carries()

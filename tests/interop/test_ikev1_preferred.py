@@ -94,7 +94,7 @@ def test_one_that_has_ikev1_alone(meet_preferring, pin):
     assert (up["version"], ikes(meeting)) == (1, ["1"])
     assert "did not answer IKEv2" in up["fallback"]
     (warning,) = (text for text in meeting.ours.status()["warnings"] if "fallback" in text)
-    assert meeting.ours.text().count(warning) == 1
+    meeting.eventually(lambda: meeting.ours.text().count(warning) == 1, "told once")
     meeting.assert_carries()
     assert not pin.exists()
     meeting.eventually(lambda: meeting.tunnel()["ike"]["age_s"] > YOUNG, "an ISAKMP SA that is no longer young")

@@ -74,7 +74,7 @@ def test_rekeys_of_both_kinds_by_either_side(meet, further, initiators):
         assert agreed(meeting) == TWO
         meeting.ours.ask("terminate", name=TUNNEL)
         meeting.eventually(meeting.down, "nothing is left")
-    assert meeting.ours.text().count(f"{ESP_TWO}, 10.") == len(ROLES) * len(initiators)
+    meeting.eventually(lambda: meeting.ours.text().count(f"{ESP_TWO}, 10.") == len(ROLES) * len(initiators), "each is told")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_child_sa_has_what_both_admit(meet, ours, theirs, found):
     for role in ROLES:
         rekey_child(meeting, role)
         meeting.assert_carries()
-    assert meeting.ours.text().count(f"{found}, 10.") == len(ROLES)
+    meeting.eventually(lambda: meeting.ours.text().count(f"{found}, 10.") == len(ROLES), "each is told")
 
 
 def test_further_child_sas_by_either_side(meet):
@@ -104,7 +104,7 @@ def test_further_child_sas_by_either_side(meet):
         meeting.assert_carries(6)
         meeting.ours.ask("terminate", name=TUNNEL)
         meeting.eventually(meeting.down, "nothing is left")
-    assert meeting.ours.text().count(f"{ESP_ONE}, fd") == len(ROLES)
+    meeting.eventually(lambda: meeting.ours.text().count(f"{ESP_ONE}, fd") == len(ROLES), "each is told")
 
 
 def test_both_sides_rekey_at_once(meet):

@@ -75,7 +75,7 @@ def test_ip_protocol_50_is_blocked_while_ike_passes(sites_opened_again, gateways
         assert 'IP protocol 50 (ESP) is blocked on the way, while IKE passes: let it pass, or try encapsulation = "udp"' in said
         assert tunnel(both.a)["state"] == "up", "nothing is done about it"
         assert f'tunnel "a-to-b": {said}' in both.a.status()["warnings"]
-        assert both.a.text().count("nothing comes back") == 1
+        until(lambda: both.a.text().count("nothing comes back") == 1, "one line of the log")
         assert tunnel(both.a)["encapsulation"] == "esp"
         assert tunnel(both.b)["last_error"] is None
     ping(sites.host_a, HOST_B)

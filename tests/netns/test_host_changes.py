@@ -148,7 +148,8 @@ def test_a_gateway_that_starts_before_the_network_is_called_and_calls_when_it_co
     pair.a.wait_up()
     error = until(lambda: pair.a.status()["tunnels"][0]["last_error"], "why it is not up")
     assert "no route to 192.0.2.2" in error
-    assert ("local 192.0.2.1 is not an address of this host; waiting for it" in pair.a.text()) is (local == "configured")
+    waits = local == "configured"
+    until(lambda: ("local 192.0.2.1 is not an address of this host; waiting for it" in pair.a.text()) is waits, "what the log says")
     sites.gw_a.ip(bring)
     negotiated(pair.a)
     udp_both_ways(sites.host_a, sites.host_b, netns.HOST_B[0])

@@ -192,7 +192,7 @@ def test_an_address_in_use_is_said_in_status_and_everything_else_goes_on(sites_o
         said = [each for each in gateways.a.status()["warnings"] if "metrics" in each]
         assert len(said) == 1
         assert said[0].startswith("metrics are not served at 127.0.0.1:9551: Address already in use; ")
-        assert gateways.a.text().count("metrics are not served") == 1
+        until(lambda: gateways.a.text().count("metrics are not served") == 1, "one line of the log")
         ping(sites_opened_again.host_a, netns.HOST_B[0])
     text = gateways.a.config.read_text()
     gateways.a.config.write_text(text.replace(METRICS, '[metrics]\nlisten = "127.0.0.1:9552"\n'))
