@@ -207,7 +207,7 @@ def red_pytest(tree: Path, tests: list[str]) -> list[str]:
         raise MutantError(f"tests did not run:\n{(result.stdout + result.stderr)[-2000:]}")
     if result.returncode < 0:
         return tests
-    failures = [line.split(" ", 2)[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]
+    failures = [line.split(" ", 1)[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]  # an id may have spaces
     return [test for test in tests if any(failure.startswith(test) for failure in failures)]
 
 

@@ -227,6 +227,13 @@ def test_a_test_that_hangs_is_red(copy):
     assert (verdict.killed, verdict.note) == (True, "tests/unit/test_y.py")
 
 
+def test_a_test_whose_id_has_spaces_is_red_too(monkeypatch, tmp_path):
+    one, other = "tests/unit/test_y.py::test_it[a prefix]", "tests/unit/test_y.py::test_it[a route]"
+    said = subprocess.CompletedProcess([], 1, f"FAILED {one} - assert 0 == 1\n1 failed, 1 passed in 0.10s\n", "")
+    monkeypatch.setattr(run, "call", lambda *_: said)
+    assert run.red_pytest(tmp_path, [one, other]) == [one]
+
+
 def test_a_tree_that_does_not_build_unpatched_ends_in_words(monkeypatch, capsys):
     def no_copy(*_):
         raise run.MutantError("does not build")
