@@ -1,0 +1,94 @@
+"""A gateway goes on in another process, several times in a row, and strongSwan notices nothing, whoever initiated the IKE SA.
+
+hostA -- gwA (ours) == gwB (charon) -- hostB
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from ipaddress import ip_address
+
+import pytest
+
+from ipsec_dp.rig import capture, netns
+from tests.interop.strongswan_meeting import ROLES, Agreement, Meeting
+from tests.interop.strongswan_versions import NEWER, OWN, usr_of
+from tests.interop.test_ike_strongswan_rekey import rekey_child, rekey_ike
+from tests.netns.numbered import numbered
+from tests.netns.outer_packets import ike_messages
+from tests.netns.succession import Succession, flows
+from tests.netns.traffic import until
+
+pytestmark = pytest.mark.root
+
+UPGRADES = 3
+KEPT = 80  # octets of a frame: all headers up to that of IKE or ESP
+INFORMATIONAL = 37
+PROBES_S = 60.0  # from one probe of the path's MTU to the next, while packets pass
+BY_VERSION = pytest.mark.parametrize("version", [OWN, pytest.param(NEWER, marks=pytest.mark.slow)])
+
+
+@pytest.fixture
+def met(sites, tmp_path):
+    """Both are there without an SA; whatever has become of ours ends with the test."""
+    with ExitStack() as stack:
+
+        def met(version):
+            meeting = Meeting(sites, tmp_path, Agreement(usr=usr_of(version)))
+            succession = Succession(meeting.ours)
+            stack.enter_context(meeting)
+            return meeting, stack.enter_context(succession)
+
+        yield met
+
+
+def as_if_nothing_had_happened(path, seconds):
+    """Nothing of IKE crossed but what goes by itself while packets pass: our probes of the path's MTU, each of them once, and
+    the answers."""
+    requests = [(one.source, one.spis, one.message_id) for one in ike_messages(path) if one.is_request]
+    ours = ip_address(netns.GW_A_OUTER[0]).packed
+    assert {one.exchange for one in ike_messages(path)} <= {INFORMATIONAL}
+    assert {source for source, *_ in requests} <= {ours}
+    assert len(requests) == len(set(requests)) <= 1 + seconds / PROBES_S
+
+
+@BY_VERSION
+@pytest.mark.parametrize("role", ROLES)
+def test_no_packet_is_lost_or_comes_twice_and_none_of_ike_is_sent_for_it(met, tmp_path, role, version):
+    meeting, succession = met(version)
+    meeting.bring_up(role)
+    before, sites = (meeting.spis(), meeting.ike_spis()), meeting.sites
+    began = time.monotonic()
+    with (
+        capture.Capture(sites.gw_a, "wan", tmp_path / "wan", KEPT) as recording,
+        numbered(sites.host_a, sites.host_b, netns.HOST_B[0], pause_s=0.001) as there,
+        numbered(sites.host_b, sites.host_a, netns.HOST_A[0], pause_s=0.001) as back,
+    ):
+        until(lambda: there.arrived and back.arrived, "both streams")
+        for _ in range(UPGRADES):
+            answer = succession.upgrade()
+            assert (answer["ike_sas"], answer["child_sas"], answer["left_out"]) == (1, 1, [])
+            succession.answers()
+            flows(there, back)
+        assert recording.stop().lost == 0
+    for each in (there, back):
+        assert (each.lost(), each.repeated) == ([], 0), meeting.both_logs()
+    as_if_nothing_had_happened(recording.path, time.monotonic() - began)
+    assert (meeting.spis(), meeting.ike_spis()) == before
+    assert meeting.lost() == {}
+    meeting.assert_carries()
+
+
+@BY_VERSION
+@pytest.mark.parametrize("role", ROLES)
+def test_either_side_rekeys_right_after_it(met, role, version):
+    meeting, succession = met(version)
+    meeting.bring_up(role)
+    for who in ROLES:
+        for rekey in (rekey_child, rekey_ike):
+            succession.upgrade()
+            succession.answers()
+            rekey(meeting, who)
+            meeting.assert_carries()
+    assert "Traceback" not in meeting.ours.text()
