@@ -86,7 +86,9 @@ def test_no_packet_is_lost_and_none_comes_twice(sites_opened_again, upgrading, p
     "faults",
     [
         pytest.param(FEW, id="some"),
-        pytest.param(tuple(fault for fault in upgrade_faults.BEFORE if fault not in FEW), id="the others", marks=pytest.mark.slow),
+        pytest.param(tuple(upgrade_faults.KILLED), id="killed", marks=pytest.mark.slow),
+        pytest.param(tuple(upgrade_faults.HUNG), id="hung", marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
+        pytest.param(tuple(upgrade_faults.WRONG), id="wrong", marks=pytest.mark.slow),
     ],
 )
 def test_whatever_becomes_of_a_successor_that_is_not_ready_the_process_goes_on(sites_opened_again, upgrading, faulty, faults):
