@@ -6,6 +6,7 @@ import json
 import secrets
 import select
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,9 +36,12 @@ def build() -> None:
         return
     PROGRAM.parent.mkdir(exist_ok=True)
     flags = (ROOT / "native" / "cflags").read_text().split()
-    done = subprocess.run(["cc", *flags, "-O2", "-o", PROGRAM, SOURCE], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise GeneratorError(f"{SOURCE.name}: {done.stderr.strip()}")
+    with tempfile.TemporaryDirectory(dir=PROGRAM.parent) as directory:  # others may build or run it at the same time
+        made = Path(directory) / PROGRAM.name
+        done = subprocess.run(["cc", *flags, "-O2", "-o", made, SOURCE], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise GeneratorError(f"{SOURCE.name}: {done.stderr.strip()}")
+        made.replace(PROGRAM)
 
 
 def _result(process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:

@@ -86,9 +86,9 @@ def test_either_side_rekeys_right_after_it(met, role, version):
     meeting, succession = met(version)
     meeting.bring_up(role)
     for who in ROLES:
+        succession.upgrade()
+        succession.answers()
         for rekey in (rekey_child, rekey_ike):
-            succession.upgrade()
-            succession.answers()
             rekey(meeting, who)
             meeting.assert_carries()
     assert "Traceback" not in meeting.ours.text()

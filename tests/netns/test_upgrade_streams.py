@@ -1,0 +1,57 @@
+"""Upgrades in a row under numbered UDP both ways and a TCP connection: nothing is lost or doubled, and how long nobody forwards.
+
+hostA eth0 -- lan gwA wan == wan gwB lan -- eth0 hostB
+
+The bar, on a machine with nothing else to do: python -m pytest -m slow -s tests/netns/test_upgrade_streams.py
+"""
+
+from __future__ import annotations
+
+from statistics import median
+
+import pytest
+
+from ipsec_dp.rig import netns
+from ipsec_dp.rig.process import IkePair
+from tests.netns.fast_stream import connection, fast_stream
+
+FEW, FEW_PACKETS_PER_S = 3, 1_000
+BAR, BAR_PACKETS_PER_S = 20, 18_000  # of 1400 octets: 201.6 Mb/s
+BAR_MBIT, BAR_GAP_MS = 200.0, 50.0
+
+
+def upgraded_under_streams(sites, upgrading, upgrades, packets_per_s, record_property):
+    """Both directions' streams, and for how many ms nobody forwarded at each upgrade."""
+    gateways, gaps = upgrading(IkePair(encapsulation="udp")), []
+    with (
+        fast_stream(sites.host_a, sites.host_b, netns.HOST_B[0], packets_per_s) as there,
+        fast_stream(sites.host_b, sites.host_a, netns.HOST_A[0], packets_per_s) as back,
+        connection(sites.host_a, sites.host_b, netns.HOST_B[0]),
+    ):
+        for _ in range(upgrades):
+            gaps.append(gateways.upgrade()["gap_ms"])
+            gateways.answers()
+    drops = {name: count for name, count in gateways.a.status()["drops"].items() if count}
+    figures = (
+        f"{upgrades} upgrades, gap median {median(gaps):.1f} ms, longest {max(gaps):.1f} ms; "
+        + "; ".join(f"{each.mbit_per_s:.1f} Mb/s, sent {each.sent}, missing {each.missing}" for each in (there, back))
+        + f"; dropped {drops}"
+    )
+    record_property("figures", figures)
+    print(figures)
+    for each in (there, back):
+        assert (each.missing, each.duplicates) == (0, 0), figures
+    return (there, back), gaps
+
+
+def test_nothing_is_lost_or_doubled(sites_opened_again, upgrading, record_property):
+    upgraded_under_streams(sites_opened_again, upgrading, FEW, FEW_PACKETS_PER_S, record_property)
+
+
+@pytest.mark.slow
+@pytest.mark.measure
+@pytest.mark.timeout(600)
+def test_twenty_in_a_row_under_fast_streams_stay_within_the_bar(sites_opened_again, upgrading, record_property):
+    streams, gaps = upgraded_under_streams(sites_opened_again, upgrading, BAR, BAR_PACKETS_PER_S, record_property)
+    assert min(each.mbit_per_s for each in streams) >= BAR_MBIT
+    assert median(gaps) <= BAR_GAP_MS
