@@ -5,6 +5,7 @@ The UDP is benchmarks/gen.c's, so that this process computes nothing for it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -75,36 +76,53 @@ def fast_stream(near: Namespace, far: Namespace, address: str, packets_per_s: in
     made.received, made.duplicates = received["received"], received["duplicates"]
 
 
-@contextmanager
-def connection(near: Namespace, far: Namespace, address: str, *, port: int = 7200) -> Iterator[None]:
-    """A TCP connection on which about 25 Mb/s go while the block runs; all that was sent has arrived, in its order."""
-    over, digests = threading.Event(), {"sent": hashlib.sha256(), "arrived": hashlib.sha256()}
+class Connection:
+    """What was sent and what arrived on it, by their digests: the same, once the block has ended, unless it stood still."""
 
-    def send(sender: socket.socket) -> None:
-        while not over.is_set():
-            sender.sendall(BLOCK)
-            digests["sent"].update(BLOCK)
-            time.sleep(PAUSE_S)
+    def __init__(self) -> None:
+        self.sent, self.arrived = hashlib.sha256(), hashlib.sha256()
+        self.octets = 0  # that were sent
+        self._over = threading.Event()
+
+    @property
+    def is_whole(self) -> bool:
+        return self.octets > 0 and self.sent.digest() == self.arrived.digest()
+
+    def send(self, sender: socket.socket) -> None:
+        with contextlib.suppress(TimeoutError):
+            while not self._over.is_set():
+                sender.sendall(BLOCK)
+                self.sent.update(BLOCK)
+                self.octets += len(BLOCK)
+                time.sleep(PAUSE_S)
         sender.shutdown(socket.SHUT_WR)
 
-    def receive(listener: socket.socket) -> None:
-        receiver, _ = listener.accept()
-        with receiver:
-            receiver.settimeout(PATIENCE_S)
-            while octets := receiver.recv(1 << 18):
-                digests["arrived"].update(octets)
+    def receive(self, listener: socket.socket) -> None:
+        with contextlib.suppress(TimeoutError):
+            receiver, _ = listener.accept()
+            with receiver:
+                receiver.settimeout(PATIENCE_S)
+                while octets := receiver.recv(1 << 18):
+                    self.arrived.update(octets)
 
+    def stop(self) -> None:
+        self._over.set()
+
+
+@contextmanager
+def connection(near: Namespace, far: Namespace, address: str, *, port: int = 7200) -> Iterator[Connection]:
+    """TCP on which about 25 Mb/s go while the block runs; afterwards all that will arrive has arrived."""
+    made = Connection()
     with far.call(lambda: socket.create_server((address, port))) as listener:
         listener.settimeout(PATIENCE_S)
-        receiving = threading.Thread(target=receive, args=(listener,), daemon=True)
+        receiving = threading.Thread(target=made.receive, args=(listener,), daemon=True)
         receiving.start()
         with near.call(lambda: socket.create_connection((address, port), PATIENCE_S)) as sender:
-            sending = threading.Thread(target=send, args=(sender,), daemon=True)
+            sending = threading.Thread(target=made.send, args=(sender,), daemon=True)
             sending.start()
             try:
-                yield
+                yield made
             finally:
-                over.set()
-                sending.join(PATIENCE_S)
-                receiving.join(PATIENCE_S)
-    assert digests["arrived"].digest() == digests["sent"].digest()
+                made.stop()
+                for thread in (sending, receiving):
+                    thread.join(2 * PATIENCE_S)
