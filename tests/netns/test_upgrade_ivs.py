@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from functools import partial
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -67,13 +68,17 @@ class Opened:
         return Counter(by for by, _ in self.contents if len(by) == octets)
 
 
+def is_told_more(gateway, told, often):
+    return gateway.text().count(told) > often
+
+
 def rekeys(gateway):
     """Of the IKE SA, and of the CHILD_SA in the new one."""
     (tunnel,) = gateway.status()["tunnels"]
     for told, ike in ASKED:
         before = gateway.text().count(told)
         gateway.ask("rekey", name=tunnel["name"], ike=ike)
-        until(lambda told=told, before=before: gateway.text().count(told) > before, told)
+        until(partial(is_told_more, gateway, told, before), told)
 
 
 def test_no_iv_comes_twice_with_two_contents(sites_opened_again, upgrading, tmp_path):

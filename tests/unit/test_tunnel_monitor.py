@@ -266,6 +266,7 @@ def test_one_that_is_carried_asks_when_it_was_to_and_goes_on_counting(tmp_path, 
                 await site.clock.advance(EVERY_S)
                 assert other.echoes.sent[-1][1].sequence == number
             shown = other.monitors.status("to-b")
+            assert shown is not None
             assert (shown.state, shown.sent, shown.lost) == ("up", 7, 0)
         assert other.renewed == []
 

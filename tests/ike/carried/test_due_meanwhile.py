@@ -53,7 +53,7 @@ def sent(ladder, site, since):
 
 def life(ladder, site):
     """When the site first sends anything by itself, and what it has sent a while later."""
-    before, times = len(ladder.wire.log), []
+    before, times = len(ladder.wire.log), list[float]()
 
     def look():
         if not times and sent(ladder, site, before):
