@@ -17,7 +17,8 @@ from tests.interop.strongswan_versions import NEWER, OWN, usr_of
 from tests.interop.test_ike_strongswan_rekey import rekey_child, rekey_ike
 from tests.netns.numbered import numbered
 from tests.netns.outer_packets import ike_messages
-from tests.netns.succession import Succession, flows
+from tests.netns.succession import Succession
+from tests.netns.test_upgrade import flows
 from tests.netns.traffic import until
 
 pytestmark = pytest.mark.root

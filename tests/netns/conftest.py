@@ -68,10 +68,10 @@ def pair(sites_opened_again, tmp_path):
 
 
 @pytest.fixture
-def upgrading(sites_opened_again, tmp_path):
-    """Brings gwA and gwB up, of which gwA is to be upgraded: upgrading(IkePair())."""
+def in_succession(sites_opened_again, tmp_path):
+    """Brings gwA and gwB up, of which gwA is to go on in other processes: in_succession(IkePair())."""
     with contextlib.ExitStack() as stack:
-        yield lambda pair, *program: stack.enter_context(upgraded(sites_opened_again, tmp_path, pair, *program))
+        yield lambda pair: stack.enter_context(upgraded(sites_opened_again, tmp_path, pair))
 
 
 @pytest.fixture

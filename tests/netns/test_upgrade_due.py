@@ -36,8 +36,8 @@ class Monitored(IkePair):
         return first + MONITOR, second
 
 
-def test_rekeys_and_a_monitor_of_every_second_go_on(sites_opened_again, upgrading):
-    sites, gateways = sites_opened_again, upgrading(Monitored(encapsulation="udp", esp=(SOON, "")))
+def test_rekeys_and_a_monitor_of_every_second_go_on(sites_opened_again, in_succession):
+    sites, gateways = sites_opened_again, in_succession(Monitored(encapsulation="udp", esp=(SOON, "")))
 
     def counted():
         (tunnel,) = gateways.a.status()["tunnels"]
@@ -63,9 +63,9 @@ def test_rekeys_and_a_monitor_of_every_second_go_on(sites_opened_again, upgradin
     assert "CHILD_SA down" not in gateways.a.text()
 
 
-def test_liveness_checks_of_every_second_go_on(sites_opened_again, upgrading, tmp_path):
+def test_liveness_checks_of_every_second_go_on(sites_opened_again, in_succession, tmp_path):
     """Each of them with the next message ID, and where one is sent again, as the octets that it was."""
-    sites, gateways = sites_opened_again, upgrading(IkePair(encapsulation="udp", ike=(LIVENESS, "")))
+    sites, gateways = sites_opened_again, in_succession(IkePair(encapsulation="udp", ike=(LIVENESS, "")))
     path, ours = tmp_path / "wan", ip_address(netns.GW_A_OUTER[0]).packed
     (before,) = gateways.a.status()["tunnels"]
 

@@ -19,7 +19,7 @@ from ipsec_dp.rig.process import IkePair
 from tests.netns import harness
 from tests.netns.numbered import numbered
 from tests.netns.outer_packets import EspInUdp, packets
-from tests.netns.succession import flows
+from tests.netns.test_upgrade import flows
 from tests.netns.traffic import until
 
 KEYS = "keys"  # below the directory of the configuration
@@ -81,12 +81,12 @@ def rekeys(gateway):
         until(partial(is_told_more, gateway, told, before), told)
 
 
-def test_no_iv_comes_twice_with_two_contents(sites_opened_again, upgrading, tmp_path):
+def test_no_iv_comes_twice_with_two_contents(sites_opened_again, in_succession, tmp_path):
     sites = sites_opened_again
     for gateway in (sites.gw_a, sites.gw_b):
         gateway.run("ethtool", "-K", "wan", "tx-udp-segmentation", "off")  # each packet is seen by itself
     with capture.Capture(sites.gw_a, "wan", tmp_path / "wan") as recording:
-        gateways = upgrading(PAIR)
+        gateways = in_succession(PAIR)
         with (
             numbered(sites.host_a, sites.host_b, netns.HOST_B[0], pause_s=0.001) as there,
             numbered(sites.host_b, sites.host_a, netns.HOST_A[0], pause_s=0.001) as back,

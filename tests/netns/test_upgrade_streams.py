@@ -31,9 +31,9 @@ def lost_in_queues(gateway):
     return int(interface.partition(":")[2].split()[11]), int(dict(zip(names, values, strict=True))["RcvbufErrors"])
 
 
-def upgraded_under_streams(sites, upgrading, upgrades, packets_per_s, record_property):
+def upgraded_under_streams(sites, in_succession, upgrades, packets_per_s, record_property):
     """Both directions' streams, and for how many ms nobody forwarded at each upgrade."""
-    gateways, gaps = upgrading(IkePair(encapsulation="udp")), []
+    gateways, gaps = in_succession(IkePair(encapsulation="udp")), []
     with (
         fast_stream(sites.host_a, sites.host_b, netns.HOST_B[0], packets_per_s) as there,
         fast_stream(sites.host_b, sites.host_a, netns.HOST_A[0], packets_per_s) as back,
@@ -57,14 +57,14 @@ def upgraded_under_streams(sites, upgrading, upgrades, packets_per_s, record_pro
     return (there, back), gaps
 
 
-def test_nothing_is_lost_or_doubled(sites_opened_again, upgrading, record_property):
-    upgraded_under_streams(sites_opened_again, upgrading, FEW, FEW_PACKETS_PER_S, record_property)
+def test_nothing_is_lost_or_doubled(sites_opened_again, in_succession, record_property):
+    upgraded_under_streams(sites_opened_again, in_succession, FEW, FEW_PACKETS_PER_S, record_property)
 
 
 @pytest.mark.slow
 @pytest.mark.measure
 @pytest.mark.timeout(600)
-def test_twenty_in_a_row_under_fast_streams_stay_within_the_bar(sites_opened_again, upgrading, record_property):
-    streams, gaps = upgraded_under_streams(sites_opened_again, upgrading, BAR, BAR_PACKETS_PER_S, record_property)
+def test_twenty_in_a_row_under_fast_streams_stay_within_the_bar(sites_opened_again, in_succession, record_property):
+    streams, gaps = upgraded_under_streams(sites_opened_again, in_succession, BAR, BAR_PACKETS_PER_S, record_property)
     assert min(each.mbit_per_s for each in streams) >= BAR_MBIT
     assert median(gaps) <= BAR_GAP_MS

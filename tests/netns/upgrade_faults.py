@@ -7,18 +7,20 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
 from functools import partial, wraps
+from typing import TYPE_CHECKING
 
 from ipsec_dp.cli import main as program
 from ipsec_dp.dataplane import DataPlane
-from ipsec_dp.gateway.composition import Composition
 from ipsec_dp.gateway.upgrade import executable, giving, messages, stream, taking
 from ipsec_dp.gateway.upgrade.messages import MessageKind
 from ipsec_dp.host import HostError
 from ipsec_dp.keying.ike_driver import IkeDriver
 from ipsec_dp.network.interfaces import LinuxInterfaces
 from ipsec_dp.network.outer_sockets import SocketLinks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 IMPATIENT = {giving: {"READY_S": 25.0, "GOES_ON_S": 3.0}, executable: {"ANSWER_S": 12.0}}  # a program starts in two seconds, or ten
 
@@ -85,8 +87,8 @@ def send(fault, kind):
     before(stream.HandOverChannel, "send", sent)
 
 
-# Where a successor that is not ready may end or hang: what has a fault there.
-POINTS: dict[str, Callable[[Callable[..., None]], None]] = {
+# Where a successor that is not ready may end, or hang.
+POINTS = {
     "when it is asked its version": lambda fault: before(executable, "understood", fault),
     "before it has the offer": lambda fault: before(taking.Successor, "receive", fault),
     "with the offer": lambda fault: after(taking.Successor, "receive", fault),
@@ -94,22 +96,27 @@ POINTS: dict[str, Callable[[Callable[..., None]], None]] = {
     "with its configuration": lambda fault: after(taking.Successor, "config", fault),
     "with the interfaces": lambda fault: after(LinuxInterfaces, "attach_taken", fault),
     "with the policy": lambda fault: after(DataPlane, "install_policy", fault),
-    "with the sockets": lambda fault: after(SocketLinks, "open_taken", fault),
-    "with the engine": lambda fault: after(Composition, "make_engine", fault),
-    "before it is ready": lambda fault: send(fault, MessageKind.READY),
+    "with IKE": lambda fault: after(IkeDriver, "__init__", fault),
 }
 KILLED = {f"is killed {where}": partial(into, die) for where, into in POINTS.items()}
 HUNG = {f"hangs {where}": partial(into, hang) for where, into in POINTS.items()}
-WRONG: dict[str, Callable[[], None]] = {
+POINTED = KILLED.keys() | HUNG.keys()
+# The other process goes on.
+BEFORE: dict[str, Callable[[], object]] = {
+    **KILLED,
+    **HUNG,
     "is older": lambda: before(executable, "understood", dict),
     "is newer": lambda: before(executable, "understood", lambda: {"model": 99, "form": 1}),
     "ends at once": lambda: before(stream.HandOverChannel, "receive", lambda *_, **__: sys.exit(3)),
     "finds its descriptor table full": few_descriptors,
     "refuses its configuration": lambda: before(taking.Successor, "config", refuse),
+    "hangs before it is ready": lambda: send(hang, MessageKind.READY),
+    "is killed with the sockets": lambda: after(SocketLinks, "open_taken", die),
+    "is killed before it is ready": lambda: send(die, MessageKind.READY),
+    "hangs with the sockets": lambda: after(SocketLinks, "open_taken", hang),
     "says what is spoiled": lambda: spoil(MessageKind.READY),
     "speaks out of turn": lambda: before(taking, "Ready", lambda _: messages.UpgradeRefused("no")),
 }
-BEFORE: dict[str, Callable[[], None]] = KILLED | HUNG | WRONG  # the other process goes on
 # It is gone, and what is protected stays closed.
 AFTER = {
     "is killed with the state": lambda: before(taking.Successor, "_go_on", die),
