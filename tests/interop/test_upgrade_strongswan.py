@@ -6,12 +6,14 @@ hostA -- gwA (ours) == gwB (charon) -- hostB
 from __future__ import annotations
 
 import time
+from collections import Counter
 from contextlib import ExitStack
 from ipaddress import ip_address
 
 import pytest
 
 from ipsec_dp.rig import capture, netns
+from tests.interop.stream import PEER_DELIVERS
 from tests.interop.strongswan_meeting import ROLES, Agreement, Meeting
 from tests.interop.strongswan_versions import NEWER, OWN, usr_of
 from tests.interop.test_ike_strongswan_rekey import rekey_child, rekey_ike
@@ -54,27 +56,37 @@ def as_if_nothing_had_happened(path, seconds):
     assert len(requests) == len(set(requests)) <= 1 + seconds / PROBES_S
 
 
+def nothing_is_lost_by_us(path, there, back):
+    """Nor doubled. What went in came out as ESP and the other way round; a peer that is busy loses some by itself."""
+    crossed = Counter(packet.source for packet in set(capture.esp_packets(path)))
+    ours, theirs = (crossed[ip_address(outer[0]).packed] for outer in (netns.GW_A_OUTER, netns.GW_B_OUTER))
+    assert (ours, theirs) == (there.sent - there.refused, len(back.arrived))
+    assert (there.repeated, back.repeated) == (0, 0)
+    for each in (there, back):
+        assert len(each.arrived) >= each.sent * PEER_DELIVERS
+
+
 @BY_VERSION
 @pytest.mark.parametrize("role", ROLES)
 def test_no_packet_is_lost_or_comes_twice_and_none_of_ike_is_sent_for_it(met, tmp_path, role, version):
     meeting, succession = met(version)
     meeting.bring_up(role)
     before, sites = (meeting.spis(), meeting.ike_spis()), meeting.sites
+    sites.gw_a.run("ethtool", "-K", "wan", "tx-udp-segmentation", "off")  # each packet is seen by itself
     began = time.monotonic()
-    with (
-        capture.Capture(sites.gw_a, "wan", tmp_path / "wan", KEPT) as recording,
-        numbered(sites.host_a, sites.host_b, netns.HOST_B[0], pause_s=0.001) as there,
-        numbered(sites.host_b, sites.host_a, netns.HOST_A[0], pause_s=0.001) as back,
-    ):
-        until(lambda: there.arrived and back.arrived, "both streams")
-        for _ in range(UPGRADES):
-            answer = succession.upgrade()
-            assert (answer["ike_sas"], answer["child_sas"], answer["left_out"]) == (1, 1, [])
-            succession.answers()
-            flows(there, back)
+    with capture.Capture(sites.gw_a, "wan", tmp_path / "wan", KEPT) as recording:
+        with (
+            numbered(sites.host_a, sites.host_b, netns.HOST_B[0], pause_s=0.001) as there,
+            numbered(sites.host_b, sites.host_a, netns.HOST_A[0], pause_s=0.001) as back,
+        ):
+            until(lambda: there.arrived and back.arrived, "both streams")
+            for _ in range(UPGRADES):
+                answer = succession.upgrade()
+                assert (answer["ike_sas"], answer["child_sas"], answer["left_out"]) == (1, 1, [])
+                succession.answers()
+                flows(there, back)
         assert recording.stop().lost == 0
-    for each in (there, back):
-        assert (each.lost(), each.repeated) == ([], 0), meeting.both_logs()
+    nothing_is_lost_by_us(recording.path, there, back)
     as_if_nothing_had_happened(recording.path, time.monotonic() - began)
     assert (meeting.spis(), meeting.ike_spis()) == before
     assert meeting.lost() == {}

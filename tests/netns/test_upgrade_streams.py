@@ -57,6 +57,7 @@ def upgraded_under_streams(sites, in_succession, upgrades, packets_per_s, record
     return (there, back), gaps
 
 
+@pytest.mark.alone("the queues of a machine that is busy otherwise run full")
 def test_nothing_is_lost_or_doubled(sites_opened_again, in_succession, record_property):
     upgraded_under_streams(sites_opened_again, in_succession, FEW, FEW_PACKETS_PER_S, record_property)
 
