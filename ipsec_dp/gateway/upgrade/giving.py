@@ -44,6 +44,7 @@ from ipsec_dp.gateway.upgrade.messages import (
 from ipsec_dp.gateway.upgrade.stream import HandOverError
 from ipsec_dp.host.drop import capabilities_for
 from ipsec_dp.network.linux_host import LinuxHost
+from ipsec_dp.util.collection import no_collection
 from ipsec_dp.util.told import told
 from ipsec_dp.util.wiping import wipe
 
@@ -192,7 +193,8 @@ class Giving:
             self._successor = successor
             try:
                 offered = await self.offer(successor)
-                goes_on = self.hand_over(engine, successor, offered)
+                with no_collection():
+                    goes_on = self.hand_over(engine, successor, offered)
             except BaseException:
                 await asyncio.to_thread(successor.end)
                 raise
@@ -340,6 +342,7 @@ class Giving:
 
     def _ike_state(self, engine: Engine, host: InheritedHost) -> tuple[MessageKind, bytearray]:
         """The successor forwards by then: where there is none, it is to negotiate anew."""
+        self.alive()
         try:
             return MessageKind.STATE, self._exported(engine, host)
         except Exception as error:  # noqa: BLE001 - the successor says it, and what it means

@@ -48,6 +48,7 @@ from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network.inheritance import Descriptors
 from ipsec_dp.network.linux_host import LinuxHost
+from ipsec_dp.util.collection import no_full_collection
 from ipsec_dp.util.faults import unexpected
 from ipsec_dp.util.text import named
 from ipsec_dp.util.told import told
@@ -183,11 +184,12 @@ class Successor:
             raise HandOverError("; ".join(failed[:NAMED_MOST]))
         await self._send(MessageKind.PREPARED, SasPrepared(len(standing.handles)))
         given = await self._next(GivenSas)
-        left_out = self._forward(parts, host, engine, standing, given)
-        gap_ms = (time.monotonic_ns() - given.stopped) / NS_PER_MS
-        with contextlib.suppress(HandOverError):  # it has gone, and no IKE SA comes
-            self._channel.send(MessageKind.FORWARDS, body_of(Forwards(len(engine.sad.records))), seconds=SAY_S)
-        left_out += self._go_on(parts, engine, manual, self._state(IKE_S + IKE_EACH_S * len(engine.sad.children)))
+        with no_full_collection():
+            left_out = self._forward(parts, host, engine, standing, given)
+            gap_ms = (time.monotonic_ns() - given.stopped) / NS_PER_MS
+            with contextlib.suppress(HandOverError):  # it has gone, and no IKE SA comes
+                self._channel.send(MessageKind.FORWARDS, body_of(Forwards(len(engine.sad.records))), seconds=SAY_S)
+            left_out += self._go_on(parts, engine, manual, self._state(IKE_S + IKE_EACH_S * len(engine.sad.children)))
         counters = engine.core.counters()
         goes_on = GoesOn(gap_ms=gap_ms, ike_sas=counters.sessions, child_sas=len(engine.sad.children), left_out=left_out)
         with contextlib.suppress(HandOverError):  # it has gone: this process is alone in any case
