@@ -68,7 +68,7 @@ GOES_ON_EACH_S: Final = 0.05  # more for each SA: ten times what one takes
 ALIVE_S: Final = 1.0  # between two words to the service manager meanwhile
 CHANGING_S: Final = 10.0  # for whoever changes the host now
 GIVE_UP_S: Final = 5.0
-CHILD_SAS_MOST: Final = 2000  # packets wait about 5 ms for each: ten seconds, in which peers still think that we are there
+CHILD_SAS_MOST: Final = 2000  # IKE waits for all of them, and with more it was not tried for how long
 
 
 class BrokenOffError(IpsecDpError):
@@ -173,7 +173,7 @@ class Giving:
         if engine.reloader.incomplete:
             raise HandOverError("a reload broke off in the middle, or the host lacks something since an upgrade: reload first")
         if (count := len(engine.sad.children)) > CHILD_SAS_MOST:
-            raise HandOverError(f"{count} CHILD_SAs, and packets wait about 5 ms for each: more than {CHILD_SAS_MOST}; restart")
+            raise HandOverError(f"{count} CHILD_SAs, for all of which IKE would wait: more than {CHILD_SAS_MOST}; restart")
         return engine
 
     async def attempt(self, path: Path | None) -> UpgradeAnswer:
