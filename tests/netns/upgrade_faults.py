@@ -109,7 +109,6 @@ BEFORE = {
     "is killed before it is ready": lambda: send(die, MessageKind.READY),
     "hangs with the sockets": lambda: after(SocketLinks, "open_taken", hang),
     "is killed with the SAs that are to wait": lambda: after(StandingSad, "take", die),
-    "hangs with the SAs that are to wait": lambda: after(StandingSad, "take", hang),
     "cannot make an SA": lambda: before(StandingSad, "take", lambda *_: ["no"]),
     "says what is spoiled": lambda: spoil(MessageKind.READY),
     "speaks out of turn": lambda: before(taking, "Ready", lambda _: messages.UpgradeRefused("no")),
