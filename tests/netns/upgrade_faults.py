@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -11,10 +12,15 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING
 
 from ipsec_dp.cli import main as program
+from ipsec_dp.databases.sad import Sad
+from ipsec_dp.databases.sad_shape import StandingSad
 from ipsec_dp.dataplane import DataPlane
+from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade import executable, giving, messages, stream, taking
 from ipsec_dp.gateway.upgrade.messages import MessageKind
 from ipsec_dp.host import HostError
+from ipsec_dp.ike.carried.part import CarriedStateError
+from ipsec_dp.keying import ike_driver
 from ipsec_dp.keying.ike_driver import IkeDriver
 from ipsec_dp.network.interfaces import LinuxInterfaces
 from ipsec_dp.network.outer_sockets import SocketLinks
@@ -35,6 +41,14 @@ def hang(*_arguments, **_named):
 
 def refuse(*_arguments, **_named):
     raise HostError("it was told to refuse")
+
+
+def unreadable(*_arguments, **_named):
+    raise CarriedStateError("it was told to find it unreadable")
+
+
+def no_keys(*_arguments, **_named):
+    raise DataPlaneError(errno.EINVAL, "it was told to take none")
 
 
 def before(where, name, fault):
@@ -114,21 +128,31 @@ BEFORE: dict[str, Callable[[], object]] = {
     "is killed with the sockets": lambda: after(SocketLinks, "open_taken", die),
     "is killed before it is ready": lambda: send(die, MessageKind.READY),
     "hangs with the sockets": lambda: after(SocketLinks, "open_taken", hang),
+    "is killed with the SAs that are to wait": lambda: after(StandingSad, "take", die),
+    "cannot make an SA": lambda: before(StandingSad, "take", lambda *_: ["no"]),
     "says what is spoiled": lambda: spoil(MessageKind.READY),
     "speaks out of turn": lambda: before(taking, "Ready", lambda _: messages.UpgradeRefused("no")),
 }
 # It is gone, and what is protected stays closed.
 AFTER = {
+    "is killed with the keys": lambda: before(taking.Successor, "_forward", die),
     "is killed with the state": lambda: before(taking.Successor, "_go_on", die),
     "is killed with the IKE SAs": lambda: after(IkeDriver, "take", die),
     "is killed when it is to forward": lambda: before(DataPlane, "resume_receiving", die),
     "is killed before it says so": lambda: send(die, MessageKind.GOES_ON),
+    "hangs with the keys": lambda: before(taking.Successor, "_forward", hang),
     "hangs with the state": lambda: before(taking.Successor, "_go_on", hang),
+}
+# It goes on alone, and negotiates anew.
+ALONE = {
+    "cannot read IKE": lambda: before(ike_driver, "import_ike", unreadable),
+    "gets no IKE": lambda: before(taking.Successor, "_state", lambda *_: "it did not come"),
+    "gets no key": lambda: before(Sad, "import_all", no_keys),
 }
 
 
 def main(fault: str) -> int:
-    (BEFORE | AFTER)[fault]()
+    (BEFORE | AFTER | ALONE)[fault]()
     return program()
 
 
