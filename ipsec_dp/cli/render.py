@@ -236,6 +236,8 @@ def view(answer: GatewayStatus) -> RenderableType:
     offloads = ", ".join(name for name, on in sorted(answer.offloads.items()) if on) or "none"
     head = Text.assemble(("gateway ", "dim"), answer.gateway, ("  provider ", "dim"), answer.provider, ("  offloads ", "dim"))
     head.append(offloads)
+    if answer.offloads_given_up:
+        head.append(f" (refused by the kernel: {', '.join(answer.offloads_given_up)})", style="yellow")
     parts: list[RenderableType] = [head]
     parts += [Text(f"warning: {warning}", style="yellow") for warning in folded(answer.warnings)]
     parts += ["", Text(summary(tunnels)), tunnel_table(tunnels)]

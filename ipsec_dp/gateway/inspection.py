@@ -144,6 +144,7 @@ def gateway_status(
         provider=plane.provider,
         provider_reason=plane.provider_reason,
         offloads=plane.offloads(),
+        offloads_given_up=tuple(plane.given_up()),
         warnings=tuple(warnings),
         drops=counters.drops,
         drop_sentences=DROP_SENTENCES,

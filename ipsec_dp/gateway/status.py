@@ -180,6 +180,8 @@ class DropExampleStatus(msgspec.Struct, frozen=True, kw_only=True):
 class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer. `restored`: how often guard, zones, rules and routes were gone and made again.
 
+    `offloads_given_up`: what the kernel said it does and then did not, which stays off.
+
     `upgraded_at`: date and time, UTC, since when this process goes on with another's SAs; None: it was started.
 
     `ike_counters`: IKE datagrams that led to nothing, by reason, and what is held (`ipsec_dp.ike.interface.Counters`).
@@ -192,6 +194,7 @@ class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     provider: str = "?"
     provider_reason: str = ""
     offloads: dict[str, bool] = {}
+    offloads_given_up: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     drops: dict[str, int] = {}
     drop_sentences: dict[str, str] = {}
