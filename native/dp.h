@@ -656,6 +656,8 @@ void dp_counters_read(const struct dp *dp, struct dp_counters *out);
 int dp_counters_import(struct dp *dp, const struct dp_counters *counters);
 /* Those of one worker. -EINVAL. */
 int dp_worker_counters_read(const struct dp *dp, uint32_t worker, struct dp_counters *out);
+/* Octets that a worker and its buffers for packets take, once traffic has touched all of them. -EINVAL. */
+int64_t dp_worker_octets(const struct dp *dp, uint32_t worker);
 
 enum {
     DP_EXAMPLES = 4 /* that each loop keeps of a reason: its last ones, each of another flow */

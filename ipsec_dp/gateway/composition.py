@@ -298,6 +298,7 @@ class Composition:
             notices=notices,
             clock=clock,
             upgraded_at=lambda: self.upgraded_at,
+            buffers=lambda: links.buffers,
         )
         readings = Readings(self.config, asked)
         parts = ReloadParts(
@@ -309,7 +310,7 @@ class Composition:
             manual,
             ike,
             self.services,
-            (notices, inspection, examples, readings, self.log),
+            (notices, inspection, examples, readings, self.log, links),
             self.mtus.first_of,
             self.nat_flows.before_routes,
         )
