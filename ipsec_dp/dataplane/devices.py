@@ -57,25 +57,22 @@ class Devices:
             self.set_tun_offloads(interface, self.tun_offloads(interface, worker) & allowed, worker)
 
     def detach_tun(self, interface: int, worker: int = 0) -> None:
-        given_up = self._given_up_by(worker, interface, link=False)
+        given_up = _given_up_by(self.c, worker, interface, link=False)
         check(lib.dp_tun_detach(self.c, worker, interface), "detaching a TUN device")
         if given_up:
             self._given_up[None] = self._given_up.get(None, Offload(0)) | given_up
         self._tuns.discard((worker, interface))
-
-    def _given_up_by(self, worker: int, number: int, *, link: bool) -> Offload:
-        return Offload(check(lib.dp_offloads_given_up(self.c, worker, link, number), "reading what was given up"))
 
     def _given_up_for(self, local: Address | None) -> Offload:
         """What the kernel did not do for any TUN device (None), or any socket of a local address, since this process began."""
         found = self._given_up.get(local, Offload(0))
         if local is None:
             for worker, interface in self._tuns:
-                found |= self._given_up_by(worker, interface, link=False)
+                found |= _given_up_by(self.c, worker, interface, link=False)
             return found
         for (worker, link), address in self._addresses.items():
             if address == local:
-                found |= self._given_up_by(worker, link, link=True)
+                found |= _given_up_by(self.c, worker, link, link=True)
         return found
 
     def given_up(self) -> list[str]:
@@ -110,7 +107,7 @@ class Devices:
         return link
 
     def detach_link(self, link: int, worker: int = 0) -> None:
-        given_up = self._given_up_by(worker, link, link=True)
+        given_up = _given_up_by(self.c, worker, link, link=True)
         check(lib.dp_link_detach(self.c, worker, link), "detaching sockets")
         self._links.discard((worker, link))
         if (local := self._addresses.pop((worker, link), None)) is not None and given_up:
@@ -222,3 +219,7 @@ class Devices:
             hop_limit=meta.hop_limit,
             flow_label=meta.flow_label,
         )
+
+
+def _given_up_by(c: Any, worker: int, number: int, *, link: bool) -> Offload:
+    return Offload(check(lib.dp_offloads_given_up(c, worker, link, number), "reading what was given up"))

@@ -357,12 +357,13 @@ def _live(writing: int) -> NoReturn:
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(PROCESS_S)
-        os.write(writing, msgspec.json.encode(_found()))
+        os.write(writing, msgspec.json.encode(find_out()))
     finally:
         os._exit(0)
 
 
-def _found() -> OffloadFaults:
+def find_out() -> OffloadFaults:
+    """In the calling process, which has one thread and ends afterwards: it is in a network namespace of its own then."""
     try:
         own_network()
         return try_out(TunForwarder())

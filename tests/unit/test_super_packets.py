@@ -140,7 +140,7 @@ def test_the_names_are_those_of_a_configuration():
 
 
 def test_the_process_tells_what_it_found_and_is_gone(monkeypatch):
-    monkeypatch.setattr(super_packets, "_found", lambda: OffloadFaults({"tun_tso4": "x"}, EVERY, ""))
+    monkeypatch.setattr(super_packets, "find_out", lambda: OffloadFaults({"tun_tso4": "x"}, EVERY, ""))
     trial = OffloadTrial.start()
     assert trial.result(30) == OffloadFaults({"tun_tso4": "x"}, EVERY, "")
     trial.close()
@@ -150,7 +150,7 @@ def test_the_process_tells_what_it_found_and_is_gone(monkeypatch):
 
 def test_one_that_says_nothing_is_not_waited_for(monkeypatch):
     reading, writing = os.pipe()
-    monkeypatch.setattr(super_packets, "_found", lambda: os.read(reading, 1))
+    monkeypatch.setattr(super_packets, "find_out", lambda: os.read(reading, 1))
     trial = OffloadTrial.start()
     assert "no answer" in trial.result(0).untried
     trial.close()
@@ -165,4 +165,4 @@ def test_where_no_namespace_can_be_made_it_says_so(monkeypatch):
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(super_packets, "own_network", refuse)
-    assert "no network namespace" in super_packets._found().untried
+    assert "no network namespace" in super_packets.find_out().untried
