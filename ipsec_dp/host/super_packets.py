@@ -20,6 +20,7 @@ import select
 import signal
 import socket
 import struct
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol
 
@@ -99,11 +100,10 @@ class Forwarder(Protocol):
 # ---- packets
 
 
-def _payload(octets: int) -> bytes:
-    return bytes((at * 31 + (at >> 8)) & 0xFF for at in range(octets))
-
-
-PAYLOADS: Final = _payload((SEGMENTS - 1) * PAYLOAD + LAST)
+@cache
+def _payloads() -> bytes:
+    """Of all packets, one behind the other: no two are alike."""
+    return bytes((at * 31 + (at >> 8)) & 0xFF for at in range((SEGMENTS - 1) * PAYLOAD + LAST))
 
 
 def _ends(version: int) -> bytes:
@@ -137,17 +137,17 @@ def _checksum_at(kind: SuperPacketKind) -> int:
 
 
 def super_packet(kind: SuperPacketKind, hops: int = HOPS) -> bytes:
-    """All of PAYLOADS in one, behind its virtio header."""
+    """The payloads of all packets in one, behind its virtio header."""
     start, upper = (20 if kind.version == 4 else 40), (20 if kind.protocol == TCP else 8)
     header = VNET_HEADER.pack(NEEDS_CHECKSUM, kind.gso, start + upper, PAYLOAD, start, _checksum_at(kind))
-    return header + _ip(kind, _upper(kind, PAYLOADS, 0, whole=True, last=True), 0, hops)
+    return header + _ip(kind, _upper(kind, _payloads(), 0, whole=True, last=True), 0, hops)
 
 
 def packets(kind: SuperPacketKind, hops: int = HOPS) -> Iterator[bytes]:
     """What it is to be cut into, each behind an empty virtio header."""
     for number in range(SEGMENTS):
         at = number * PAYLOAD
-        payload = PAYLOADS[at : at + PAYLOAD]
+        payload = _payloads()[at : at + PAYLOAD]
         upper = _upper(kind, payload, at, whole=False, last=number == SEGMENTS - 1)
         yield bytes(VNET_HEADER.size) + _ip(kind, upper, number, hops)
 
