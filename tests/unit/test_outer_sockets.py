@@ -184,7 +184,8 @@ def test_workers_let_go_before_the_sockets_close(kernel, monkeypatch):
 def test_buffers_are_as_asked_for_and_follow_another_configuration(kernel):
     plane = Plane()
     links = SocketLinks(cast("Any", plane), 1 << 17)
-    assert links.buffers is None
+    none_is_open = links.buffers
+    assert none_is_open is None
     links.link(Endpoint(LOCAL, 4500), UDP)
     assert kernel.buffers == [1 << 17]
     links.reconfigure(cast("Any", SimpleNamespace(socket_buffer=1 << 16)))

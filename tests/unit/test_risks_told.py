@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config.load import load
 from ipsec_dp.dataplane import ALL_OFFLOADS, Offload
@@ -48,7 +48,11 @@ def test_what_the_kernel_mangles_is_left_off_and_told(tmp_path):
     config, clock = speaking(tmp_path, "main"), FakeClock()
     asked: list[Offload] = []
     faults = {"tun_tso4": "packet 4 of 45 differs from octet 200 on"}
-    substitutes = Substitutes(plane=lambda **how: asked.append(how["offloads"]), offload_faults=faults)
+
+    def plane(**how: Any) -> Any:
+        asked.append(how["offloads"])
+
+    substitutes = Substitutes(plane=plane, offload_faults=faults)
     for offloads, off, told in ((config.offloads, Offload.TUN_TSO4, 1), (config.offloads - {"tun_tso4"}, Offload.TUN_TSO4, 0)):
         host = MemoryHost(config, clock)
         Composition(replace(config, offloads=offloads), host, clock, substitutes).data_plane()
