@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ipsec_dp.config import Config, Tunnel
-    from ipsec_dp.dataplane import OuterPath
+    from ipsec_dp.dataplane import Offload, OuterPath
     from ipsec_dp.ike.actions import Event
     from ipsec_dp.ipsec.addresses import Address, AddressRange
     from ipsec_dp.keying.status import KeyingStatus
@@ -175,6 +175,14 @@ class Composition:
     def ike(self) -> IkeDriver | None:
         return None if self.engine is None else self.engine.ike
 
+    def _offloads(self) -> Offload:
+        """Those that may be used. What the kernel was found to do wrongly is a condition."""
+        faults = {name: text for name, text in self.substitutes.offload_faults.items() if name in self.config.offloads}
+        text = "this kernel does not do what it says of super-packets, so these offloads are off: "
+        found = "; ".join(f"{name} ({fault})" for name, fault in sorted(faults.items()))
+        self.host.conditions.become("offloads", {"trial": text + found} if faults else {})
+        return offloads_named(self.config.offloads - faults.keys())
+
     def data_plane(self) -> DataPlane:
         """Raises GatewayFailedError, DataPlaneError."""
         return self.substitutes.plane(
@@ -184,7 +192,7 @@ class Composition:
             stranger_rate=LIMITS.datagrams_a_second,
             stranger_burst=LIMITS.datagrams_at_once,
             hold_octets=HOLD_OCTETS,
-            offloads=offloads_named(self.config.offloads),
+            offloads=self._offloads(),
             workers=self.config.workers,
             ike=ike_rates(LIMITS),
         )
@@ -290,6 +298,7 @@ class Composition:
             notices=notices,
             clock=clock,
             upgraded_at=lambda: self.upgraded_at,
+            buffers=lambda: links.buffers,
         )
         readings = Readings(self.config, asked)
         parts = ReloadParts(
@@ -301,7 +310,7 @@ class Composition:
             manual,
             ike,
             self.services,
-            (notices, inspection, examples, readings, self.log),
+            (notices, inspection, examples, readings, self.log, links),
             self.mtus.first_of,
             self.nat_flows.before_routes,
         )

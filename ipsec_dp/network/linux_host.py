@@ -187,7 +187,7 @@ class LinuxHost:
         await self._open.aclose()
 
     def outer_links(self, plane: DataPlane) -> SocketLinks:
-        self._links = links = SocketLinks(plane)
+        self._links = links = SocketLinks(plane, self._config.socket_buffer)
         for each, descriptors in self._inherited_links:
             links.take([each], descriptors.take)
         self._inherited_links.clear()

@@ -30,6 +30,7 @@ LONG = {
     "tests/mutants/run.py": "a program that takes nothing from the tree that it copies",
     "tests/native/test_coalesce.c": "which packets of a burst become one, case by case",
     "tests/native/test_handover.c": "what one worker hands to another, case by case",
+    "tests/native/test_tun_io.c": "what becomes of super-packets that a TUN device refuses, refusal by refusal",
     "tests/netns/test_reload.py": "what each kind of changed key does to a gateway that carries packets",
     "tests/unit/test_config.py": "the rules of the configuration, in the order of its tables",
     "tests/unit/test_dataplane.py": "the interface of the data plane, call by call",

@@ -255,6 +255,7 @@ class Giving:
             host=host,
             mtus=parts.mtus.export(),
             helper=None if helper is None else HelperOffer(places(helper.channel), helper.process, helper.program),
+            offload_faults=dict(parts.substitutes.offload_faults),
             **self.options,
         )
 

@@ -76,6 +76,7 @@ class GatewayOffer(Struct, frozen=True, kw_only=True):
     verbose: Here[bool] = False
     trace_ike: Here[bool] = False
     log_format: Here[str | None] = None
+    offload_faults: Here[dict[str, str]] = {}
 
 
 class Ready(Struct, frozen=True):

@@ -139,8 +139,9 @@ class Successor:
         """Raises HandOverError."""
         helper = self.offer.helper
         if helper is None:
-            return Privileges.inherited(None, __version__)
-        return Privileges.inherited(RootHelper.inherited(self.descriptors.take(helper.channel), helper.process), helper.program)
+            return Privileges.inherited(None, __version__, self.offer.offload_faults)
+        inherited = RootHelper.inherited(self.descriptors.take(helper.channel), helper.process)
+        return Privileges.inherited(inherited, helper.program, self.offer.offload_faults)
 
     def config(self, path: Path) -> Config:
         """What the file says, which has to be what is in force: another is taken over by a reload. Raises IpsecDpError."""
