@@ -17,7 +17,7 @@ from ipsec_dp.host import HostError
 from ipsec_dp.host.guard import plan
 from ipsec_dp.host.guard_growth import Planner, adapted
 from ipsec_dp.host.outer import OwnAddress
-from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.addresses import Address, AddressRange
 from ipsec_dp.ipsec.selectors import ANY_PROTOCOL, Range, SelectorPair
 from ipsec_dp.network.desired import GuardSelectors, guard_selectors
 from ipsec_dp.network.interface_mtu import route_mtus
@@ -133,8 +133,11 @@ def test_any_row_of_changes_ends_where_the_whole_does(base, steps):
             assert not lead.suits(config, other) or route_mtus(config, other) == lead.mtus
 
 
-ASKED = [ip_address(each) for each in ("192.0.2.2", "172.16.0.5", "172.16.0.20", "172.16.0.36", "10.0.0.9", "10.1.0.9", "fd02::1")]
-remotes = st.sampled_from([ASKED[:1], ASKED[:1], ASKED[2:3], ASKED[3:4], [ASKED[1], "b.example"], []]).map(tuple)
+ASKED: tuple[Address, ...] = tuple(
+    map(ip_address, ("192.0.2.2", "172.16.0.5", "172.16.0.20", "172.16.0.36", "10.0.0.9", "10.1.0.9", "fd02::1"))
+)
+PEERS: list[tuple[Address | str, ...]] = [ASKED[:1], ASKED[:1], ASKED[2:3], ASKED[3:4], (ASKED[1], "b.example"), ()]
+remotes = st.sampled_from(PEERS)
 REACHED = Policy(
     action="bypass", tunnel=None, selectors=(SelectorPair(AddressRange.of("10.1.0.0/24"), AddressRange.of("172.16.0.20")),)
 )
