@@ -187,7 +187,7 @@ class Tunnel:
     @property
     def names(self) -> tuple[str, ...]:
         """The DNS names in `remotes`: they say whom to call, and the identity alone who may call."""
-        return tuple(remote for remote in self.remotes if isinstance(remote, str))
+        return tuple(remote for remote in self.remotes if isinstance(remote, str)) if str in map(type, self.remotes) else ()
 
     @property
     def anywhere(self) -> bool:

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.dataplane import Offload, OuterPath
     from ipsec_dp.ike.actions import Event
-    from ipsec_dp.ipsec.addresses import Address, AddressRange
+    from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.keying.status import KeyingStatus
     from ipsec_dp.network.host import Host, OuterLinks
     from ipsec_dp.util.clock import Clock
@@ -125,12 +125,6 @@ class Engine:
 def _load_exposition() -> None:
     """Its library, which nobody needs who serves no metrics."""
     from ipsec_dp.gateway import exposition  # noqa: F401 - it is there from now on
-
-
-def _nesting_of(config: Config) -> tuple[Nesting, list[AddressRange]]:
-    """What lies behind which tunnel, and where nobody may have an answer at once."""
-    made = Nesting.of(config)
-    return made, made.silent()
 
 
 class Composition:
@@ -344,11 +338,12 @@ class Composition:
 
     async def reconfigure(self, config: Config) -> None:
         """Another configuration is in force; outer headers are as it says."""
-        nesting, silent = await asyncio.to_thread(_nesting_of, config)
-        self.config, self._nesting = config, nesting
+        if not self._nesting.adapt(config):
+            self._nesting = await asyncio.to_thread(Nesting.of, config)
+        self.config = config
         self._tell_risks()
         if self._watch is not None:
-            self._watch.silent_towards(silent)
+            self._watch.silent_towards(await asyncio.to_thread(self._nesting.silent))
         if self._children is None:
             return
         async for name, path in in_slices(tuple(self._children.paths().items())):
