@@ -116,6 +116,7 @@ class SaRecord:
     path: OuterPath | None = None  # outbound: where its packets go
     reported: SaFlag = field(default=SaFlag(0))  # conditions that `events` or `rescan` gave already
     replay_window: int | None = None  # inbound: packets
+    worker: int = 0  # the one that has it
 
 
 @dataclass(slots=True)
@@ -216,6 +217,7 @@ class Sad:
             params.path,
             reported=SaFlag(0 if carried is None else carried.reported),
             replay_window=params.replay_window if params.direction is Direction.INBOUND else None,
+            worker=owner_of(params.tunnel, self._plane.workers, params.resource),
         )
         self._handles.setdefault(params.tunnel, set()).add(handle)
         if params.direction is Direction.OUTBOUND:
@@ -225,7 +227,7 @@ class Sad:
 
     def _put(self, params: SaParams, carried: CarriedSa | None) -> SaHandle:
         """Into the data plane: one that begins, one that goes on, or one that is to wait."""
-        owner = owner_of(params.tunnel, self._plane.workers)
+        owner = owner_of(params.tunnel, self._plane.workers, params.resource)
         if carried is not None:
             return self._plane.import_sa(params, carried.sa, owner)
         if not self._waits:

@@ -113,6 +113,7 @@ def child_sa_status(
         window=None if inbound is None else inbound.replay_window,
         last_error="; ".join(error for error in (received.error, sent.error) if error is not None) or None,
         post_quantum=post_quantum,
+        worker=0 if record is None else record.worker,
     )
 
 
