@@ -47,9 +47,11 @@ class KeyFiles:
         return self._signatures[read]
 
 
-def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None, files_read: KeyFiles | None = None) -> Peer:
+def peer_of(
+    tunnel: Tunnel, remotes: tuple[Address, ...] | None = None, files_read: KeyFiles | None = None, workers: int = 1
+) -> Peer:
     """The peer of a tunnel that has [tunnel.auth]; reads its key files, but for those of `files_read`. `remotes`: its addresses,
-    those of DNS names among them.
+    those of DNS names among them. `workers`: of the gateway, each of which may have a CHILD_SA of its own.
 
     Raises SecretError, CertificateError, IdentityError or BadValueError for what cannot be used, ValueError under
     manual keys.
@@ -95,6 +97,7 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None, files_re
         ppk=tunnel.auth.ppk,
         post_quantum=tunnel.ike.post_quantum,
         by_default=by_default(tunnel.ike.proposals),
+        resources=workers,
     )
     return replace(peer, fallback=_by_ikev1(tunnel, peer)) if tunnel.ike.prefers_ikev2 else peer
 

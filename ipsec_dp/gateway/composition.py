@@ -195,7 +195,7 @@ class Composition:
         self._tell_risks()
         read = KeyFiles()
         try:
-            peers = {tunnel.name: peer_of(tunnel, files_read=read) for tunnel in tunnels}
+            peers = {tunnel.name: peer_of(tunnel, files_read=read, workers=self.config.workers) for tunnel in tunnels}
         except (IkeError, OSError, ValueError) as error:
             raise GatewayFailedError(str(error)) from error
         self._watch = watch = IkeWatch(plane)

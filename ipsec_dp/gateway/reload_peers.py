@@ -34,7 +34,7 @@ def _read_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]
         if tunnel.auth is None:
             continue
         try:
-            peers[tunnel.name] = peer_of(tunnel, files_read=read)
+            peers[tunnel.name] = peer_of(tunnel, files_read=read, workers=difference.new.workers)
         except (IkeError, OSError, ValueError) as error:
             place = f'tunnel "{tunnel.name}"'
             wrong.append(Finding("error", str(difference.new.path), place, "auth", str(error), "make the file as check wants it"))
