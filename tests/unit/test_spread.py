@@ -6,6 +6,7 @@ The gateway sends to itself. The steps are called one by one. Tunnel 0 has one C
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -68,7 +69,7 @@ class Site:
     def sealed(self) -> list[list[bytes]]:
         """By worker, what it has sent since the last time."""
         plane = self.gateway.plane
-        return [[one.data for one in iter(lambda w=worker: plane.pull_link(0, w), None)] for worker in range(self.count)]
+        return [[one.data for one in iter(partial(plane.pull_link, 0, worker), None)] for worker in range(self.count)]
 
     def senders(self) -> list[int]:
         """By CHILD_SA, the packets that it has sealed."""
@@ -210,7 +211,7 @@ def test_every_flow_arrives_whole_and_in_order_whatever_sas_come_meanwhile(sent,
                     plane.push_link(0, MemoryDatagram(data, site.gateway.endpoint, site.gateway.endpoint), 0)
             for each in range(3):
                 plane.step_inbound(site.gateway.clock.ns, worker=each)
-                for packet in iter(lambda w=each: plane.pull_tun(0, w), None):
+                for packet in iter(partial(plane.pull_tun, 0, each), None):
                     flow, number = parts(packet)
                     received[flow].append(number)
 
