@@ -124,7 +124,7 @@ def test_beyond_twice_its_own_workers_the_responder_says_ts_max_queue_and_is_ask
     assert len(ladder.b.sad.sending) == resources.LENIENT * 2
     assert workers(ladder.a) == [0, 1, 2, 3]
     assert workers(ladder.b) == [0, 0, 1, 1]
-    told = [event.text for event in ladder.a.events if event.kind is Kind.WARNING]
+    told = [event.text for event in ladder.a.events if event.kind is Kind.NOTE]
     assert len(told) == 1
     assert "4 CHILD_SAs" in told[0]
     assert "TS_MAX_QUEUE" in told[0]
@@ -136,7 +136,7 @@ def test_what_was_refused_is_asked_for_again_after_a_rekey_of_the_first():
     ladder = sites(a=8, b=2, child_life=Life(600.0)).up()
 
     def told():
-        return sum(event.kind is Kind.WARNING for event in ladder.a.events)
+        return sum(event.kind is Kind.NOTE for event in ladder.a.events)
 
     busy(ladder, 100.0)
     assert told() == 1

@@ -126,12 +126,12 @@ def refused(context: Context, first: Child, kind: int | None, text: str, now: fl
     if kind == NotifyType.TEMPORARY_FAILURE:
         first.more_at = now + retry_after(0, context.host.environment.rng)
         return
-    first.more_at = inf
-    if kind == NotifyType.TS_MAX_QUEUE:
-        text = f"the peer takes no more ({iana.notify_text(kind)})"
+    first.more_at, expected = inf, kind == NotifyType.TS_MAX_QUEUE
+    if expected:
+        text = f"the peer takes no more ({iana.notify_text(NotifyType.TS_MAX_QUEUE)})"
     has = len(group(context, first.pairs))
     told = f"{has} CHILD_SAs like {spi_text(first.spi_in)} for {context.peer.resources} workers: {text}"
-    context.report(Kind.WARNING, told, cause=Cause.REFUSED, child=first.number)
+    context.report(Kind.NOTE if expected else Kind.WARNING, told, cause=Cause.REFUSED, child=first.number)
 
 
 def idle_after(context: Context, child: Child) -> float:
