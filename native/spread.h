@@ -9,9 +9,9 @@
 struct dp_loop;
 
 enum {
-    DP_SPREAD_FLOWS = 1024, /* that a loop tells apart; two with one place move together */
+    DP_SPREAD_FLOWS = 16384, /* that a loop tells apart; two with one place move together */
 };
-#define DP_SPREAD_REST_NS UINT64_C(100000000) /* what a flow has sent that long ago has overtaken nothing any more */
+#define DP_SPREAD_REST_NS UINT64_C(500000000) /* what a flow has sent that long ago has overtaken nothing any more */
 
 /* The worker that a flow's packets go to, and when the last did. The outbound loop's own that reads them. */
 struct dp_spread_flow {

@@ -19,7 +19,7 @@ from ipsec_dp.rig.packets import checksum, udp
 from ipsec_dp.rig.plane import PlaneRig, keymat, selector
 
 SUITE = parse_suite("aes128gcm16")
-REST_S = 0.1  # DP_SPREAD_REST_NS
+REST_S = 0.5  # DP_SPREAD_REST_NS
 FLOWS = 96  # no worker is without any: 3 * (2/3) ** 96 is nothing
 OUT, BACK = selector("10.1.0.0/16", "10.2.0.0/24"), selector("10.2.0.0/24", "10.1.0.0/16")
 
