@@ -25,7 +25,7 @@ from ipsec_dp.services.tunnel_monitor import CarriedMonitor
 from ipsec_dp.util.leaves import Here
 
 MODEL: Final = 1
-"""Of the messages below. Fields are added with a default; whatever an older reader would get wrong makes another number."""
+"""Of the messages below, as they were released: whatever is changed of them then makes another number. Another one is refused."""
 
 TEXT_MAX: Final = 2000  # characters of a reason
 
@@ -67,6 +67,12 @@ class GatewayOffer(Struct, frozen=True, kw_only=True):
     verbose: Here[bool] = False
     trace_ike: Here[bool] = False
     log_format: Here[str | None] = None
+
+
+class _Numbered(Struct):
+    """An offer of any model."""
+
+    model: int = 0
 
 
 class Ready(Struct, frozen=True):
@@ -128,6 +134,7 @@ MESSAGES: Final[dict[MessageKind, type[Struct]]] = {
     MessageKind.GOES_ON: GoesOn,
 }
 ENCODER: Final = msgspec.msgpack.Encoder()
+_NUMBERED: Final = msgspec.msgpack.Decoder(_Numbered)
 _DECODERS: Final = {kind: msgspec.msgpack.Decoder(shape) for kind, shape in MESSAGES.items()}
 
 Message = TypeVar("Message", bound=Struct)
@@ -146,6 +153,8 @@ def message_of(kind: int, body: Buffer, *expected: type[Message]) -> Message:
     if kind not in [known[each] for each in expected]:
         raise HandOverError("the other process said something that is not its turn")
     try:
+        if kind == MessageKind.OFFER and (number := _NUMBERED.decode(body).model) != MODEL:
+            raise HandOverError(f"the other program speaks model {number} of the hand-over, and this one model {MODEL}: restart")
         found = _DECODERS[MessageKind(kind)].decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
         raise HandOverError("what the other process said does not have the form of its message") from None
