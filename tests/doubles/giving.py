@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from ipsec_dp.databases.carried_sas import CarriedSa, CarriedSad
 from ipsec_dp.dataplane import Counters, Direction, ExportedSa
 from ipsec_dp.dataplane.carried import CarriedTraffic
+from ipsec_dp.dataplane.kept import KeptPacket
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade.messages import GoesOn
 from ipsec_dp.network.inheritance import InheritedHost, InheritedLink, InheritedTun
@@ -44,6 +45,7 @@ class Noting:
         self.unready = 0  # times that an export finds a loop with a burst of before
         self.carried = CarriedSad((CarriedSa(exported(), 1.0, 0),))
         self.octets = bytearray(b"IKE")
+        self.kept = [KeptPacket(packet=bytearray(b"clear"), since=1, interface=1)]
         self.refusal = None
         self.host = HOST
 
@@ -65,6 +67,10 @@ class Noting:
 
     def export_traffic(self, _number):
         return CarriedTraffic(packets_in=3)
+
+    def export_kept(self):
+        self.notes.append("packets that wait")
+        return self.kept
 
     def counters(self):
         return Counters({"replay": 2}, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)

@@ -52,7 +52,7 @@ def parts(engine, noting):
     return SimpleNamespace(
         engine=engine,
         host=noting,
-        spd=SimpleNamespace(tunnel_numbers={"to-b": 0}),
+        spd=SimpleNamespace(tunnel_numbers={"to-b": 0}, tunnel_names={0: "to-b"}, interface_names={1: "ipsec0"}),
         mtus=SimpleNamespace(export=lambda: CarriedMtus([], {"to-b": 1400})),
         monitors=SimpleNamespace(export=dict),
         counts=SimpleNamespace(export=lambda: counts),
@@ -125,6 +125,7 @@ def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_
         "finished",
         *["exported"] * 3,
         "IKE with 20 octets of key",
+        "packets that wait",
         "IKE stopped",
     ]
     successor.thread.join()
@@ -134,13 +135,14 @@ def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_
     assert (sa.sa.keymat, state.ike, state.host) == (bytearray(KEY), bytearray(b"IKE"), HOST)
     assert state.traffic["to-b"].packets_in == 3
     assert state.counters.drops == {"replay": 2}
+    assert [(one.tunnel, one.interface, bytes(one.packet.packet)) for one in state.waiting] == [("to-b", "ipsec0", b"clear")]
 
 
 def test_no_key_is_left_here(given, engine, successor, offered, noting):
     successor.take(goes_on)
     given.hand_over(engine, successor, offered)
     assert not any(noting.carried.sas[0].sa.keymat)
-    assert not any(noting.octets)
+    assert not any((*noting.octets, *noting.kept[0].packet))
 
 
 def busy(noting, _successor, _gone):

@@ -37,6 +37,7 @@ from ipsec_dp.gateway.upgrade.messages import (
     message_of,
 )
 from ipsec_dp.gateway.upgrade.stream import HandOverError
+from ipsec_dp.gateway.upgrade.waiting import waiting_in
 from ipsec_dp.host.drop import capabilities_for
 from ipsec_dp.network.linux_host import LinuxHost
 from ipsec_dp.util.told import told
@@ -344,6 +345,7 @@ class Giving:
             mtus=self._parts.mtus.export(),
             monitors=self._parts.monitors.export(),
             counts=self._parts.counts.export(),
+            waiting=waiting_in(plane, self._parts.spd),
         )
         body = body_of(state)
         state.wipe()

@@ -16,6 +16,7 @@ from ipsec_dp.dataplane import Counters
 from ipsec_dp.dataplane.carried import CarriedTraffic
 from ipsec_dp.gateway.ike_counts import CarriedCounts
 from ipsec_dp.gateway.upgrade.stream import HandOverError
+from ipsec_dp.gateway.upgrade.waiting import WaitingPacket
 from ipsec_dp.ike.octets import Buffer
 from ipsec_dp.keying.encapsulations import FindingState
 from ipsec_dp.keying.initiation import IntentState
@@ -100,13 +101,16 @@ class GivenState(Struct, frozen=True, kw_only=True):
     mtus: Here[CarriedMtus]
     monitors: Here[dict[str, CarriedMonitor]]
     counts: Here[CarriedCounts]
+    waiting: Here[list[WaitingPacket]] = []
 
     def __repr__(self) -> str:
         return "<State>"
 
     def wipe(self) -> None:
-        """Overwrites every key with zeros."""
+        """Overwrites every key with zeros, and what is not sealed yet."""
         self.sas.wipe()
+        for each in self.waiting:
+            each.packet.wipe()
         self.ike[:] = bytes(len(self.ike))
 
 

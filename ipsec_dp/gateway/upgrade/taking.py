@@ -36,6 +36,7 @@ from ipsec_dp.gateway.upgrade.messages import (
     message_of,
 )
 from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
+from ipsec_dp.gateway.upgrade.waiting import wait_on
 from ipsec_dp.host.drop import end_with_nobody
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.keying.manual import ManualSas
@@ -251,6 +252,9 @@ class Successor:
                 except (DataPlaneError, IpsecDpError) as error:
                     left_out.append(LeftBehind(tunnel.name, f"its keys are set by hand: {error}"))
             rest = len(arrivals.rest)
+        if isinstance(host, LinuxHost):
+            link = host.links.number
+            without("packets", lambda: wait_on(state.waiting, plane, parts.spd, link, parts.clock.now()))
         state.wipe()
         if rest:
             log.info("%d SAs were carried and belong to nobody: they have ended", rest, extra=told("upgrade_rest", count=rest))
