@@ -40,13 +40,14 @@ class Noting:
     """What was asked, in order."""
 
     def __init__(self):
-        self.notes = []
+        self.notes: list[str] = []
         self.idle = True
         self.unready = 0  # times that an export finds a loop with a burst of before
         self.carried = CarriedSad((CarriedSa(exported(), 1.0, 0),))
         self.octets = bytearray(b"IKE")
         self.kept = [KeptPacket(packet=bytearray(b"clear"), since=1, interface=1)]
         self.refusal = None
+        self.metrics = SimpleNamespace(descriptor=None, leave=lambda: self.notes.append("metrics unserved"))
         self.host = HOST
 
     # the data plane

@@ -20,9 +20,11 @@ import pytest
 import ipsec_dp
 from ipsec_dp.rig import netns
 from tests.netns.numbered import numbered
+from tests.netns.test_metrics import PORT, fetch
 from tests.netns.test_upgrade import PAIRS, ROOT, Upgraded, ended, flows, reachable, wait_ended
 from tests.netns.traffic import until
 
+LISTEN = "0A"  # TCP_LISTEN, in /proc/net/tcp
 CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group
 
 
@@ -74,15 +76,23 @@ def reinstall(package):
     (package / "new").rename(package / "__init__.py")
 
 
+def listens(namespace):
+    """The inode of the socket where metrics are served."""
+    rows = [line.split() for line in namespace.run("cat", "/proc/net/tcp").stdout.splitlines()[1:]]
+    (inode,) = {row[9] for row in rows if row[1].endswith(f":{PORT:04X}") and row[3] == LISTEN}
+    return inode
+
+
 def test_a_reload_after_an_installation_goes_on_in_another_process(sites_opened_again, tmp_path, manager, package):
     sites = sites_opened_again
     pair = Upgraded(sites, tmp_path, PAIRS["IKEv2, UDP"])
     program = "env", f"NOTIFY_SOCKET={manager.address}", f"PYTHONPATH={package.parent}", *type(pair.a).program
     pair.a.program = reachable(program)
+    pair.a.config.write_text(f"{pair.a.config.read_text()}\n[metrics]\n")
     pair.start()
     try:
         until(lambda: pair.a.status()["tunnels"][0]["state"] == "up", "the tunnel")
-        before = pair.a.status()
+        before, served = pair.a.status(), listens(sites.gw_a)
         with numbered(sites.host_a, sites.host_b, netns.HOST_B[0], pause_s=0.001) as there:
             until(lambda: there.arrived, "the stream")
             ((first, _),) = manager.heard()
@@ -107,6 +117,8 @@ def test_a_reload_after_an_installation_goes_on_in_another_process(sites_opened_
         assert there.lost() == []
         after = pair.a.status()
         assert after["upgraded_at"] is not None
+        until(lambda: fetch(sites.gw_a, PORT, "/metrics")[0] == 200, "metrics")
+        assert listens(sites.gw_a) == served
         assert after["tunnels"][0]["children"][0]["spi_in"] == before["tunnels"][0]["children"][0]["spi_in"]
     finally:
         if pair.processes and not ended(pair.processes[-1]):

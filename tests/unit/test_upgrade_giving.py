@@ -48,14 +48,14 @@ def engine(noting):
 
 @pytest.fixture
 def parts(engine, noting):
-    counts = CarriedCounts([], [], {})
     return SimpleNamespace(
         engine=engine,
         host=noting,
         spd=SimpleNamespace(tunnel_numbers={"to-b": 0}, tunnel_names={0: "to-b"}, interface_names={1: "ipsec0"}),
         mtus=SimpleNamespace(export=lambda: CarriedMtus([], {"to-b": 1400})),
         monitors=SimpleNamespace(export=dict),
-        counts=SimpleNamespace(export=lambda: counts),
+        counts=SimpleNamespace(export=lambda: CarriedCounts([], [], {})),
+        metrics=noting.metrics,
         config=SimpleNamespace(name="a", workers=1),
         confirmation=SimpleNamespace(waits_for=None),
     )
@@ -120,9 +120,7 @@ def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_
     successor.take(goes_on)
     assert given.hand_over(engine, successor, offered) == GOES_ON
     assert noting.notes == [
-        "paused",
-        "port 500 unread",
-        "finished",
+        *("paused", "port 500 unread", "finished", "metrics unserved"),
         *["exported"] * 3,
         "IKE with 20 octets of key",
         "packets that wait",

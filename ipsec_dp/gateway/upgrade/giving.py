@@ -249,6 +249,7 @@ class Giving:
             host=host,
             mtus=parts.mtus.export(),
             helper=None if helper is None else HelperOffer(places(helper.channel), helper.process, helper.program),
+            metrics=None if (metrics := parts.metrics.descriptor) is None else places(metrics),
             **self.options,
         )
 
@@ -283,6 +284,7 @@ class Giving:
         stopped = time.monotonic_ns()
         self._given_away = True
         try:
+            self._parts.metrics.leave()
             body = self._exported(engine, host, stopped)
             try:
                 successor.channel.send(MessageKind.STATE, body, seconds=SEND_S + patience)

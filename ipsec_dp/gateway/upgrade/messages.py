@@ -65,6 +65,7 @@ class GatewayOffer(Struct, frozen=True, kw_only=True):
     host: Here[InheritedHost]
     mtus: Here[CarriedMtus]
     helper: Here[HelperOffer | None] = None
+    metrics: Here[int | None] = None  # the socket where they are served
     verbose: Here[bool] = False
     trace_ike: Here[bool] = False
     log_format: Here[str | None] = None

@@ -294,6 +294,7 @@ class Successor:
         engine.drop_watch.start(stack)
         stack.callback(engine.plane.stop)
         await control.start()
+        without("the socket of metrics", lambda: self._take_metrics(parts))
         stack.push_async_callback(parts.metrics.close)
         stack.push_async_callback(parts.services.close)
         await settled(
@@ -307,6 +308,10 @@ class Successor:
                 "addresses for IKE": partial(_listen, parts, engine),
             },
         )
+
+    def _take_metrics(self, parts: Composition) -> None:
+        if self.offer.metrics is not None:
+            parts.metrics.take(socket.socket(fileno=self.descriptors.take(self.offer.metrics)))
 
 
 async def _listen(parts: Composition, engine: Engine) -> None:
