@@ -8,13 +8,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests import own_host
 
-# A deadline per example measures the machine, not the code: others build and test on it at the same time.
-settings.register_profile("no-deadline", deadline=None)
-settings.load_profile("no-deadline")
+# How long examples take measures the machine, not the code: others build and test on it at the same time. A test's examples are the
+# same in every run, so that a change is judged by what it changes; what looks for new ones is `make fuzz`.
+settings.register_profile("the same in every run", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("the same in every run")
 
 TESTS = Path(__file__).parent
 MARKED_DIRECTORIES = ("netns", "interop")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import select
 import subprocess
@@ -30,14 +31,19 @@ class GeneratorError(Exception):
 
 
 def build() -> None:
-    """Compiles gen.c when it is newer than the program. GeneratorError with the compiler's message."""
+    """Compiles gen.c when it is newer than the program. GeneratorError with the compiler's message.
+
+    Two that do so at once leave one whole program.
+    """
     if PROGRAM.exists() and PROGRAM.stat().st_mtime >= SOURCE.stat().st_mtime:
         return
     PROGRAM.parent.mkdir(exist_ok=True)
     flags = (ROOT / "native" / "cflags").read_text().split()
-    done = subprocess.run(["cc", *flags, "-O2", "-o", PROGRAM, SOURCE], capture_output=True, text=True, check=False)
+    made = PROGRAM.with_name(f"{PROGRAM.name}-{os.getpid()}")
+    done = subprocess.run(["cc", *flags, "-O2", "-o", made, SOURCE], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise GeneratorError(f"{SOURCE.name}: {done.stderr.strip()}")
+    made.replace(PROGRAM)
 
 
 def _result(process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:

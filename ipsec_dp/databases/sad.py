@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ipsec_dp.databases.carried_sas import (
     Arrivals,
@@ -118,6 +118,13 @@ class SaRecord:
     replay_window: int | None = None  # inbound: packets
 
 
+class SelectorTexts(NamedTuple):
+    """Of our side and of the peer's, each text once."""
+
+    local: tuple[str, ...]
+    remote: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class ChildSa:
     """A CHILD_SA: negotiated selectors, the SA it sends by, and the newest it receives by."""
@@ -127,6 +134,18 @@ class ChildSa:
     selectors: tuple[SelectorPair, ...]
     inbound: SaHandle | None = None
     outbound: SaHandle | None = None
+    _texts: SelectorTexts | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def selector_texts(self) -> SelectorTexts:
+        """The selectors as `status` prints them; made once, since they stay and are asked for again and again."""
+        if self._texts is None:
+            sides = (
+                tuple(dict.fromkeys(pair.local_text for pair in self.selectors)),
+                tuple(dict.fromkeys(pair.remote_text for pair in self.selectors)),
+            )
+            self._texts = SelectorTexts(*sides)
+        return self._texts
 
 
 _NONE = 2**32 - 1

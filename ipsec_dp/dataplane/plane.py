@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import astuple
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ipsec_dp._native import ffi, lib
 from ipsec_dp.dataplane.convert import (
@@ -16,6 +16,7 @@ from ipsec_dp.dataplane.convert import (
     selectors_of,
     set_endpoint,
     set_path,
+    some_drops_of,
 )
 from ipsec_dp.dataplane.ike import IkeRates
 from ipsec_dp.dataplane.moving import Moving
@@ -51,6 +52,10 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane.batch import Batch
     from ipsec_dp.dataplane.policy import Policy
     from ipsec_dp.ipsec.selectors import SelectorPair
+
+
+_DIRECTIONS: Final = {int(each): each for each in Direction}
+_NO_FLAGS: Final = SaFlag(0)
 
 
 def protect_process() -> None:
@@ -164,8 +169,8 @@ class DataPlane(Moving):
         return SaInfo(
             c.spi,
             c.tunnel,
-            Direction(c.direction),
-            SaFlag(c.flags),
+            _DIRECTIONS[c.direction],
+            SaFlag(c.flags) if c.flags else _NO_FLAGS,
             c.packets,
             c.octets,
             c.sequence,
@@ -173,7 +178,7 @@ class DataPlane(Moving):
             c.last_use,
             c.recent,
             endpoint_of(c.peer),
-            drops_of(c.drops),
+            some_drops_of(c.drops),
             DROP_NAMES[c.last_drop] if c.last_drop else None,
         )
 
@@ -245,7 +250,7 @@ class DataPlane(Moving):
         c, drops = ffi.new("struct dp_tunnel_traffic *"), ffi.new("uint64_t[]", len(DROP_NAMES))
         ids = ffi.new("dp_sa_id[]", list(handles))
         check(lib.dp_tunnel_read(self.c, tunnel, ids, len(ids), c, drops), "reading a tunnel")
-        return TunnelTraffic(c.packets_in, c.octets_in, c.packets_out, c.octets_out, drops_of(drops))
+        return TunnelTraffic(c.packets_in, c.octets_in, c.packets_out, c.octets_out, some_drops_of(drops))
 
     def forget_tunnel(self, tunnel: int) -> None:
         """The number is another tunnel's from now on, which has carried nothing and asked for nothing yet."""

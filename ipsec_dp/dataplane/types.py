@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING, NewType
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple, NewType
 
 from ipsec_dp._native import ffi, lib
 
@@ -25,6 +27,12 @@ DROP_NAMES: tuple[str, ...] = tuple(ffi.string(lib.dp_drop_name(i)).decode() for
 DROP_SENTENCES: dict[str, str] = {
     name: ffi.string(lib.dp_drop_sentence(i)).decode() for i, name in enumerate(DROP_NAMES) if i != lib.DP_OK
 }
+NO_DROPS: Final[Mapping[str, int]] = MappingProxyType(dict.fromkeys(DROP_SENTENCES, 0))
+
+
+def counted(drops: Mapping[str, int]) -> dict[str, int]:
+    """Without the reasons that dropped nothing."""
+    return {} if drops is NO_DROPS else {reason: count for reason, count in drops.items() if count}
 
 
 class Provider(IntEnum):
@@ -224,8 +232,7 @@ class PolicyRule:
     tunnel: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SaInfo:
+class SaInfo(NamedTuple):
     """An SA's counters. Times: nanoseconds of the monotonic clock, 0: never."""
 
     spi: int
@@ -239,19 +246,18 @@ class SaInfo:
     last_use: int
     recent: int  # outbound: sequence numbers above it were used within the 20 s before last_use
     peer: Endpoint | None
-    drops: dict[str, int]
+    drops: Mapping[str, int]
     last_drop: str | None = None  # why it dropped the last packet that it did
 
 
-@dataclass(frozen=True, slots=True)
-class TunnelTraffic:
+class TunnelTraffic(NamedTuple):
     """What all SAs of a tunnel carried, those that are gone included; octets are inner ones."""
 
     packets_in: int = 0
     octets_in: int = 0
     packets_out: int = 0
     octets_out: int = 0
-    drops: dict[str, int] = field(default_factory=dict)
+    drops: Mapping[str, int] = NO_DROPS
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import json
 import socket
 import sys
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Generic, TypeVar
 
@@ -25,7 +26,7 @@ from ipsec_dp.gateway.control_rights import OURSELVES, client_of, how_to_read
 from ipsec_dp.gateway.following import FollowedAnswer
 from ipsec_dp.util import os_errors
 from ipsec_dp.util.faults import explained
-from ipsec_dp.util.slices import in_slices, turn
+from ipsec_dp.util.slices import Slice, in_slices, turn
 from ipsec_dp.util.text import LINE, shown_all
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ TOO_MANY_READERS = f"the gateway talks to {READERS_MAX} clients that may only re
 IDLE_TIMEOUT_S = 30.0
 REQUEST_TIMEOUT_S = 10.0
 LAST_ANSWER_S = 1.0
+_encode: Final = msgspec.json.Encoder().encode
 KEEPS_SOCKET: Final[dict[str, Any]] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 """Python takes nothing away by itself: a successor may listen there."""
 
@@ -84,6 +86,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         return json.dumps(shown_all(msgspec.to_builtins(self))).encode() + b"\n"
 
 
+_decode: Final = msgspec.json.Decoder(Answer).decode
+
+
 @dataclass(frozen=True, slots=True)
 class LongAnswer:
     """A result whose last field, `key`, is too long to be made, or to be made text, at once. A client sees `head` with it."""
@@ -95,54 +100,58 @@ class LongAnswer:
     async def pieces(self) -> AsyncIterator[bytes]:
         """The text of the whole line."""
         head = [part async for part in in_slices(_fields(self.head, self.key))]
-        text, sizes = ['{"ok": true, "result": ', *head, f"{json.dumps(self.key)}: ["], 0
-        separator = ""
+        text, octets = [b'{"ok": true, "result": ', *head, _json(self.key), b": ["], 0
+        separator = b""
         async for row in self.rows:
             text.append(separator)
-            separator = ", "
-            async for part in in_slices(_texts(row)):
+            separator = b", "
+            parts = _texts(row)
+            time = None if isinstance(parts, tuple) else Slice()
+            for part in parts:
                 text.append(part)
-                sizes += len(part)
-                if sizes >= PIECE_OCTETS:
-                    yield "".join(text).encode()
-                    text, sizes = [], 0
-        yield "".join((*text, "]}}\n")).encode()
+                octets += len(part)
+                if octets >= PIECE_OCTETS:
+                    yield b"".join(text)
+                    text, octets = [], 0
+                if time is not None and time.over:
+                    await turn()
+                    time = Slice()
+        yield b"".join((*text, b"]}}\n"))
 
 
-def _texts(row: msgspec.Struct) -> Iterator[str]:
-    """The JSON text of a row in parts: of its long lists (a tunnel may have thousands of CHILD_SAs) each thing is one."""
-    if any(type(value) is tuple and len(value) > LIST_LONG for value in msgspec.structs.astuple(row)):
-        yield from _fields(row)
-        yield "}"
-    else:
-        yield _json(row)
+def _texts(row: msgspec.Struct) -> Iterable[bytes]:
+    """The JSON text of a row, in one part; of long lists (a tunnel may have thousands of CHILD_SAs) each thing is one."""
+    for value in msgspec.structs.astuple(row):
+        if type(value) is tuple and len(value) > LIST_LONG:
+            return chain(_fields(row), (b"}",))
+    return (_json(row),)
 
 
-def _fields(row: msgspec.Struct, last: str | None = None) -> Iterator[str]:
+def _fields(row: msgspec.Struct, last: str | None = None) -> Iterator[bytes]:
     """The same without its end; of `last`, which is the last one, nothing but that it follows."""
-    separator = "{"
+    separator = b"{"
     for name, field in zip(row.__struct_encode_fields__, row.__struct_fields__, strict=True):
         if name == last:
             break
-        yield f"{separator}{json.dumps(name)}: "
-        separator = ", "
+        yield b"%b%b: " % (separator, _json(name))
+        separator = b", "
         value = getattr(row, field)
         if isinstance(value, tuple) and value:
-            yield from (f"{', ' if number else '['}{_json(each)}" for number, each in enumerate(value))
-            yield "]"
+            yield from (b"%b%b" % (b", " if number else b"[", _json(each)) for number, each in enumerate(value))
+            yield b"]"
         else:
             yield _json(value)
     if last is not None:
         yield separator
 
 
-def _json(value: object) -> str:
+def _json(value: object) -> bytes:
     """As `shown_all` has it, which is not asked where it would change nothing: no text is too long or has what JSON escapes."""
     with contextlib.suppress(UnicodeEncodeError):  # octets that are no UTF-8, in a path
-        octets = msgspec.json.format(msgspec.json.encode(value), indent=0)
+        octets = msgspec.json.format(_encode(value), indent=0)
         if len(octets) <= LINE and octets.isascii() and b"\\" not in octets and b"\x7f" not in octets:
-            return octets.decode("ascii")
-    return json.dumps(shown_all(msgspec.to_builtins(value)))
+            return octets
+    return json.dumps(shown_all(msgspec.to_builtins(value))).encode()
 
 
 class ControlServer:
@@ -369,9 +378,17 @@ def _connection() -> socket.socket:
         raise ControlError(f"no gateway can be asked: {os_errors.text_of(error)}") from error
 
 
+def _answer_of(line: bytes) -> Answer:
+    """Raises msgspec.ValidationError for JSON that is no answer, ValueError for what is no JSON."""
+    try:
+        return _decode(line)
+    except msgspec.DecodeError:  # Python's reader takes more, NaN and half of a surrogate pair
+        return msgspec.convert(json.loads(line), Answer)
+
+
 def _result(path: Path, line: bytes) -> Any:
     try:
-        answer = msgspec.convert(json.loads(line), Answer)
+        answer = _answer_of(line)
     except msgspec.ValidationError as error:
         raise ControlError(f"what listens at {path} does not answer like a gateway") from error
     except ValueError as error:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from ipsec_dp.dataplane import DROP_SENTENCES, Direction
+from ipsec_dp.dataplane import DROP_SENTENCES, Direction, counted
+from ipsec_dp.gateway.control import LIST_LONG
 from ipsec_dp.gateway.events import CONDITIONS
 from ipsec_dp.gateway.explain import HoldingChild, holds
 from ipsec_dp.gateway.status import (
@@ -64,12 +65,17 @@ def _traffic(sad: Sad, handle: SaHandle | None, now: float) -> SaTraffic:
     if handle is None:
         return NO_TRAFFIC
     info = sad.read(handle)
-    first_s, last_s = (None if at == 0 else round(now - at / NS_PER_S, 1) for at in (info.first_use, info.last_use))
+    first_s, last_s = _ago(info.first_use, now), _ago(info.last_use, now)
     return SaTraffic(info.packets, info.octets, info.sequence, last_s, info.drops, first_s, _error(info))
 
 
+def _ago(at: int, now: float) -> float | None:
+    """Seconds since `at` (ns; 0: never)."""
+    return None if at == 0 else round(now - at / NS_PER_S, 1)
+
+
 def _error(info: SaInfo) -> str | None:
-    for flag, level, text in CONDITIONS:
+    for flag, level, text in CONDITIONS if info.flags else ():
         if level >= logging.ERROR and flag in info.flags:
             return text
     if info.last_drop is None:
@@ -86,17 +92,16 @@ def child_sa_status(
     outbound = None if child.outbound is None else sad.records[child.outbound]
     record = outbound or inbound
     received, sent = _traffic(sad, child.inbound, now), _traffic(sad, child.outbound, now)
-    drops = {reason: count for reason, count in received.drops.items() if count}
-    for reason, count in sent.drops.items():
-        if count:
-            drops[reason] = drops.get(reason, 0) + count
+    drops, texts = counted(received.drops), child.selector_texts
+    for reason, count in counted(sent.drops).items():
+        drops[reason] = drops.get(reason, 0) + count
     return ChildSaStatus(
         spi_in=None if inbound is None else spi_text(inbound.spi),
         spi_out=None if outbound is None else spi_text(outbound.spi),
         suite=None if record is None else record.suite.keyword,
         esn=None if record is None else record.suite.esn,
-        local_ts=tuple(dict.fromkeys(pair.local_text for pair in child.selectors)),
-        remote_ts=tuple(dict.fromkeys(pair.remote_text for pair in child.selectors)),
+        local_ts=texts.local,
+        remote_ts=texts.remote,
         age_s=None if record is None else round(now - record.installed, 1),
         rekey_in_s=rekey_in_s,
         packets_in=received.packets,
@@ -111,7 +116,7 @@ def child_sa_status(
         first_in_s=received.first_s,
         first_out_s=sent.first_s,
         window=None if inbound is None else inbound.replay_window,
-        last_error="; ".join(error for error in (received.error, sent.error) if error is not None) or None,
+        last_error=received.error if sent.error is None else "; ".join(filter(None, (received.error, sent.error))),
         post_quantum=post_quantum,
     )
 
@@ -122,7 +127,7 @@ def _totals(traffic: TunnelTraffic) -> TunnelTotals:
         octets_in=traffic.octets_in,
         packets_out=traffic.packets_out,
         octets_out=traffic.octets_out,
-        drops={reason: count for reason, count in traffic.drops.items() if count},
+        drops=counted(traffic.drops),
     )
 
 
@@ -179,7 +184,7 @@ def worker_statuses(plane: DataPlane) -> tuple[WorkerStatus, ...]:
             octets_out=counters.octets_out,
             handed_over=counters.handed_over,
             taken_over=counters.taken_over,
-            drops={reason: count for reason, count in counters.drops.items() if count},
+            drops=counted(counters.drops),
         )
         for worker, counters in enumerate(plane.worker_counters())
     )
@@ -237,7 +242,7 @@ class Inspection:
     async def _tunnel(self, tunnel: Tunnel) -> TunnelStatus:
         name = tunnel.name
         keying = self._parts.ike.status(name) if tunnel.manual is None else self._parts.manual.status(name)
-        last_error, noticed = keying.last_error, self._notices.last_error(name)
+        last_error, noticed, tally = keying.last_error, self._notices.last_error(name), keying.tally
         if last_error is None and noticed is not None and noticed.at > keying.up_at:
             last_error = noticed.text
         mtus, number = self._parts.mtus.status(name), self._parts.spd.tunnel_numbers[name]
@@ -257,19 +262,24 @@ class Inspection:
             encapsulation_why=keying.encapsulation_why,
             totals=_totals(self._parts.sad.traffic(number)),
             remote_in_dns=keying.remote_in_dns,
-            **msgspec.structs.asdict(keying.tally),
+            attempts=tally.attempts,
+            failures=tally.failures,
+            flaps=tally.flaps,
+            retransmissions=tally.retransmissions,
             pinned=keying.pinned,
         )
 
     async def _children(self, number: int) -> tuple[ChildSaStatus, ...]:
         """Of the tunnel with this number, which may have thousands; without what ends meanwhile."""
-        found = []
-        async for child in in_slices(self._parts.sad.children_of(number)):
-            if self._parts.sad.holds(child):
-                ike, handle = self._parts.ike, child.inbound
-                known = () if handle is None else (ike.rekey_in_s(handle), ike.post_quantum(handle))
-                found.append(child_sa_status(self._parts.sad, child, self._clock.now(), *known))
-        return tuple(found)
+        children, sad = self._parts.sad.children_of(number), self._parts.sad
+        if len(children) <= LIST_LONG:
+            return tuple(map(self._child, children))
+        return tuple([self._child(child) async for child in in_slices(children) if sad.holds(child)])
+
+    def _child(self, child: ChildSa) -> ChildSaStatus:
+        ike, handle = self._parts.ike, child.inbound
+        known = () if handle is None else (ike.rekey_in_s(handle), ike.post_quantum(handle))
+        return child_sa_status(self._parts.sad, child, self._clock.now(), *known)
 
     def children_holding(self, tunnel: str, question: PacketQuestion) -> list[HoldingChild]:
         """The CHILD_SAs of a tunnel whose negotiated selectors hold a packet, in the order in which the data plane tries them."""

@@ -366,11 +366,13 @@ class IkeVersions:
         return tuple(status for one in reversed(self._each_of(tunnel)) for status in one.status(tunnel, now))
 
     def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
-        return tuple(status for one in reversed(self._each_of(tunnel)) for status in one.latest(tunnel, now))
+        first, *others = self._each_of(tunnel)
+        latest = first.latest(tunnel, now)
+        return (*others[0].latest(tunnel, now), *latest) if others else latest
 
     def rekey_in(self, child: int, now: float) -> float | None:
-        found = (one.rekey_in(child, now) for one in self._both)
-        return next((seconds for seconds in found if seconds is not None), None)
+        seconds = self.ikev2.rekey_in(child, now)
+        return seconds if seconds is not None or self.ikev1 is None else self.ikev1.rekey_in(child, now)
 
     def post_quantum(self, child: int) -> PostQuantum:
         return self.ikev2.post_quantum(child)  # IKEv1 has nothing for it

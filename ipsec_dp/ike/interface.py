@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from ipsec_dp.ike.post_quantum import NOTHING
 
@@ -46,9 +46,8 @@ class ChildStatus:
     post_quantum: PostQuantum = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class IkeStatus:
-    """One IKE SA. `proposal` is empty before one was agreed on."""
+class IkeStatus(NamedTuple):
+    """One IKE SA. `proposal` is empty before one was agreed on. A tuple: thousands of tunnels are looked at."""
 
     state: IkeState
     spi_i: bytes

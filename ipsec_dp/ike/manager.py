@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
@@ -421,8 +420,13 @@ class IkeManager:
         return tuple(report.status(session, now) for session in sessions if session.in_use)
 
     def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
-        newest = islice((one for one in self._sessions.newest_of_tunnel(tunnel) if one.in_use), LATEST)
-        return tuple(report.summary(session, now) for session in reversed(tuple(newest)))
+        newest: list[IkeStatus] = []
+        for session in self._sessions.newest_of_tunnel(tunnel):
+            if session.in_use:
+                newest.append(report.summary(session, now))
+                if len(newest) == LATEST:
+                    break
+        return tuple(newest[::-1])
 
     def rekey_in(self, child: int, now: float) -> float | None:
         one, session = self._child(child)
@@ -433,7 +437,7 @@ class IkeManager:
         return NOTHING if one is None else report.post_quantum(one)
 
     def retransmissions(self, tunnel: str) -> int:
-        return self._retransmissions[tunnel]
+        return self._retransmissions.get(tunnel, 0)
 
     def sessions(self, tunnel: str | None = None) -> tuple[IkeSession, ...]:
         """The IKE SAs that are held of a tunnel, or of all, oldest first: those too that are replaced or linger."""

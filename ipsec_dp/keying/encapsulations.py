@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.interface import IkeStatus
     from ipsec_dp.ike.peer import Encapsulation, Peer
     from ipsec_dp.ipsec.addresses import Address
+    from ipsec_dp.keying.status import EncapsulationReason
     from ipsec_dp.util.clock import Clock, Timer
     from ipsec_dp.util.conditions import Conditions
 
@@ -109,15 +110,15 @@ class Encapsulations:
         found = self._found.get(tunnel)
         return found is not None and found.because is not _Because.NEITHER
 
-    def shown(self, sa: IkeStatus, peer: Peer) -> dict[str, Any]:
+    def shown(self, sa: IkeStatus, peer: Peer) -> tuple[Literal["udp", "esp"], EncapsulationReason]:
         """Of `status`: how the ESP of an IKE SA travels, and why so. What it had configured may not be what is written for the
         peer: a fallback, or UDP on a host that permits nothing else."""
-        why: str = sa.encapsulation_why
+        why: EncapsulationReason = sa.encapsulation_why
         if why == "configured" and not sa.udp and peer.encapsulation != "esp":
             why = "fallback"
         elif why == "configured" and self._no_esp is not None and peer.encapsulation == "auto":
             why = "auto" if sa.nat == "none" else "nat"
-        return {"encapsulation": "udp" if sa.udp else "esp", "encapsulation_why": why}
+        return "udp" if sa.udp else "esp", why
 
     def calls(self, tunnel: str, between: Between) -> None:
         """It is about to be called: what was found of other addresses says nothing."""

@@ -545,6 +545,8 @@ class IkeDriver:
         up = [sa for sa in sas if sa.state in UP]
         newest = up[-1] if up else sas[-1] if sas else None
         state, text, error = tunnel_state(sas, intent, now)
+        encapsulation, why = self._encapsulations.shown(up[-1], self._peers[name]) if up else (None, None)
+        again = self._core.retransmissions(name)
         return KeyingStatus(
             state=state,
             state_text=text,
@@ -555,10 +557,11 @@ class IkeDriver:
             remote_in_dns=self._in_dns(self._peers[name], newest),
             up_at=intent.up_at,
             came_up_at=intent.came_up_at,
-            **({} if newest is None or newest not in up else self._encapsulations.shown(newest, self._peers[name])),
+            encapsulation=encapsulation,
+            encapsulation_why=why,
             silent=any(sa.silence is not None for sa in sas),
-            heard_at=max((sa.heard for sa in sas), default=-inf),
-            tally=msgspec.structs.replace(intent.tally, retransmissions=self._core.retransmissions(name)),
+            heard_at=max([sa.heard for sa in sas], default=-inf),
+            tally=intent.tally if again == 0 else msgspec.structs.replace(intent.tally, retransmissions=again),
             pinned=self._core.pinned(name),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 import msgspec
@@ -25,6 +26,7 @@ class PostQuantumStatus(msgspec.Struct, frozen=True, kw_only=True):
     child: str = "none"
 
     @classmethod
+    @cache  # of few words
     def of(cls, found: PostQuantum) -> Self:
         return cls(ike=found.ike, child=found.child)
 

@@ -42,7 +42,7 @@ def tunnel_state(sas: Sequence[IkeStatus], intent: Intent, now: float) -> Tunnel
         state: State = "negotiating" if under_way else intent.state
         return TunnelState(state, state if under_way else intent.text, _silence(sas) or intent.last_error)
     lacking = _lacking(up)
-    said, failed = wanted.text(lacking, now), [lack for lack in lacking if lack.failed]
+    said, failed = wanted.text(lacking, now) if lacking else "", [lack for lack in lacking if lack.failed]
     error = _silence(sas) or (f"{failed[0].proxy_id}: {failed[0].why}" if failed else intent.last_error)
     if any(sa.carries for sa in up):
         if lacking:
@@ -65,5 +65,7 @@ def _silence(sas: Sequence[IkeStatus]) -> str | None:
 
 def _lacking(up: Sequence[IkeStatus]) -> list[Lack]:
     """What none of these has: one that is about to take the place of another need not have everything yet."""
+    if not up[-1].lacking:
+        return []
     everywhere = set.intersection(*({lack.proxy_id for lack in sa.lacking} for sa in up))
     return [lack for lack in up[-1].lacking if lack.proxy_id in everywhere]

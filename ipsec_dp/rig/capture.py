@@ -14,7 +14,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections import Counter
 from ctypes import addressof, c_char, create_string_buffer
 from dataclasses import dataclass, field
@@ -35,7 +34,8 @@ START_SECONDS = 10.0
 STOP_SECONDS = 60.0
 
 ETH_P_ALL = 0x0003
-SO_RCVBUFFORCE, SO_ATTACH_FILTER = 33, 26  # <asm-generic/socket.h>
+SO_RCVBUFFORCE, SO_ATTACH_FILTER, SO_TIMESTAMPNS = 33, 26, 35  # <asm-generic/socket.h>
+TIMESPEC = struct.Struct("@ll")  # what SO_TIMESTAMPNS tells of a frame: seconds since 1970, nanoseconds
 SOL_PACKET, PACKET_STATISTICS = 263, 6  # <linux/if_packet.h>
 LINKTYPE_ETHERNET, LINKTYPE_RAW = 1, 101
 
@@ -83,11 +83,15 @@ def _drop_all(packets: socket.socket) -> None:
 
 
 def _record(interface: str, path: str, most: int) -> None:
-    """The recorder's program: until standard input ends, every frame of `interface` goes to `path`, `most` octets of each."""
+    """The recorder's program: until standard input ends, every frame of `interface` goes to `path`, `most` octets of each.
+
+    Its time is the kernel's, of when it crossed: a recorder that waits for a processor reads it later.
+    """
     packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
     packets.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_OCTETS)
+    packets.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     packets.bind((interface, ETH_P_ALL))
-    buffer = memoryview(bytearray(most))
+    buffer, room = memoryview(bytearray(most)), socket.CMSG_SPACE(TIMESPEC.size)
     with open(path, "wb", buffering=1 << 20) as file, packets:
         writer = Writer(file)
         sys.stdout.write("ready\n")
@@ -96,8 +100,9 @@ def _record(interface: str, path: str, most: int) -> None:
         while True:
             try:
                 for _ in range(1024):
-                    octets = packets.recv_into(buffer, 0, socket.MSG_TRUNC)  # tells the frame's own length
-                    writer.write(time.time_ns(), buffer[:octets], octets)
+                    octets, told, _, _ = packets.recvmsg_into([buffer], room, socket.MSG_TRUNC)  # tells the frame's own length
+                    seconds, nanoseconds = TIMESPEC.unpack(told[0][2])
+                    writer.write(seconds * 10**9 + nanoseconds, buffer[:octets], octets)
             except BlockingIOError:
                 if stopping:
                     break

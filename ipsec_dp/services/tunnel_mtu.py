@@ -236,8 +236,9 @@ class MtuTable:
 
     def status(self, name: str) -> TunnelMtus:
         """What `status` says of a tunnel."""
-        outers = [self.paths[ends].outer for ends in ends_of(self.shapes(name)) if ends in self.paths]
-        return TunnelMtus(self._mtus.get(name), min(outers, default=None))
+        ways = (shape.ends for shape in self.shapes(name))
+        paths = [path for ends in ways if ends is not None and (path := self.paths.get(ends)) is not None]
+        return TunnelMtus(self._mtus.get(name), min([path.outer for path in paths], default=None))
 
 
 def asks_ports(tunnel: Tunnel) -> bool:

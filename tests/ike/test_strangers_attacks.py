@@ -23,6 +23,7 @@ from ipsec_dp.ike.v2.payloads import KeyExchangePayload, Notify
 from ipsec_dp.ike.v2.ts import permitted
 from ipsec_dp.ike.v2.wire import NotifyType
 from ipsec_dp.ipsec.transforms import GROUP_OF_ID
+from ipsec_dp.util.collection import no_collection
 
 from .ladder import ADDRESSES, Ladder, peer, proxy_id
 from .test_ladder_init import ANY_B, answers, from_address, init_request
@@ -165,13 +166,13 @@ def test_status_and_tunnels_show_nothing_of_strangers():
 
 
 def expire(site, now):
-    """Seconds that the whole expiry took, and the longest call of the timer."""
+    """Seconds of the processor that the whole expiry took."""
     calls = []
     while (due := site.core.next_timeout()) is not None and due <= now:
-        began = time.perf_counter()
+        began = time.process_time()
         site.core.timer(now)
-        calls.append(time.perf_counter() - began)
-    return sum(calls), max(calls)
+        calls.append(time.process_time() - began)
+    return sum(calls)
 
 
 def test_the_cost_of_half_open_ones_grows_no_faster_than_their_number():
@@ -180,7 +181,8 @@ def test_the_cost_of_half_open_ones_grows_no_faster_than_their_number():
     for count in (500, 2000):
         site = Ladder(b=[peer("b", **ANY_B)]).b
         fill(site, count, 1000.0)
-        took[count] = expire(site, 1000.0 + LIMITS.half_open_seconds)[0]
+        with no_collection():
+            took[count] = expire(site, 1000.0 + LIMITS.half_open_seconds)
         assert site.core.empty
     assert took[2000] < took[500] * 4 * 3
 
@@ -327,10 +329,11 @@ def test_selectors_cost_what_they_are_long():
     ours = [proxy_id(f"10.{number}.0.0/16", "10.200.0.0/16", 6) for number in range(50)]
     offered = tuple(TrafficSelector.from_prefix(f"10.{number}.1.0/24", 17) for number in range(255))
     other = tuple(TrafficSelector.from_prefix(f"10.200.{number}.0/24", 6) for number in range(255))
-    began = time.process_time()
-    assert permitted(ours, offered, other, 256) == ()
-    assert len(permitted(ours, other, offered, 256)) == 0
-    assert time.process_time() - began < 0.5
+    with no_collection():
+        began = time.process_time()
+        assert permitted(ours, offered, other, 256) == ()
+        assert len(permitted(ours, other, offered, 256)) == 0
+        assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize("group", [14, 15, 16, 19, 20, 21])

@@ -210,21 +210,21 @@ def sealed(gateway: GatewayProcess) -> int:
     return sum(child["packets_out"] for child in gateway.status()["tunnels"][0]["children"])
 
 
-def flows_within(gateway: GatewayProcess, seconds: float) -> float:
+def flows_again(gateway: GatewayProcess) -> float:
     """Waits until traffic enters the tunnel (more than what was on its way); how long that took, in s."""
     began, before = time.monotonic(), sealed(gateway)
-    until(lambda: sealed(gateway) > before + 100, "traffic in the tunnel", seconds)
+    until(lambda: sealed(gateway) > before + 100, "traffic in the tunnel")
     return time.monotonic() - began
 
 
-def until_restored(gateway: GatewayProcess, before: dict[str, int], parts: set[str], seconds: float = 5.0) -> dict[str, Any]:
+def until_restored(gateway: GatewayProcess, before: dict[str, int], parts: set[str]) -> dict[str, Any]:
     """Waits until each of these parts was made again since `before`; the status then."""
 
     def found() -> dict[str, Any] | None:
         status = gateway.status()
         return status if all(status["restored"][part] > before[part] for part in parts) else None
 
-    return until(found, f"{parts} made again", seconds)
+    return until(found, f"{parts} made again")
 
 
 def spread(values: list[float]) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 IPSEC_DP = (sys.executable, "-m", "ipsec_dp")
 BOTH = "ab"
+PATIENCE_S = 40.0  # from `up` on; nobody waits so long where everything is told
 ALONE = "mount --make-rprivate /; mount --bind /dev/null {path}; exec "
 DROP = "table inet blocked {{\nchain in {{\ntype filter hook prerouting priority -300\niifname wan {rule} drop\n}}\n}}\n"
 FILTERED_HERE = "table inet own {\nchain out {\ntype filter hook output priority 0\nudp dport { 500, 4500 } drop\n}\n}\n"
@@ -58,7 +59,6 @@ class Mistake(NamedTuple):
     make: Callable[[Case], None]
     told: dict[str, Told]
     least: int = 3
-    seconds: float = 10.0  # from `up` on; 15 where only traffic shows it
 
 
 @dataclass
@@ -323,7 +323,6 @@ MISTAKES: dict[str, Mistake] = {
     "IP protocol 50 blocked": Mistake(
         esp_blocked,
         {side: Told(r"(protocol 50|ESP)[^\n]*(blocked|lost)", r"encapsulation = \"udp\"") for side in BOTH},
-        seconds=20.0,
     ),
     "our certificate has expired": Mistake(
         certificates("a", valid=(-30, -1)), {"a": Told(r"the certificate CN=gw0[^\n]* has expired", r"name a valid certificate")}
@@ -364,18 +363,16 @@ MISTAKES: dict[str, Mistake] = {
         without(shutil.which("nft", path=harness.ENVIRONMENT["PATH"])), {"a": Told(r"nft", r"apt-get install nftables")}
     ),
     "not root": Mistake(not_root, {"a": Told(r"root|permitted|CAP_NET_ADMIN|denied", r"root|CAP_NET_ADMIN")}),
-    "an MTU black hole": Mistake(black_hole, {"a": Told(r"MTU black hole", r"let ICMP [^\n]*through")}, seconds=20.0),
+    "an MTU black hole": Mistake(black_hole, {"a": Told(r"MTU black hole", r"let ICMP [^\n]*through")}),
     "both wait to be called": Mistake(
         both_respond,
         {
             "a": Told(r"waiting for the peer to call", r"`ipsec-dp initiate` calls it"),
             "b": Told(r"waiting for the peer to call", r"`ipsec-dp initiate` calls it"),
         },
-        seconds=15.0,
     ),
     "one prefix on both sides": Mistake(
         same_prefix,
         {"a": Told(r"10\.1\.0\.0/24 is the prefix of both sides", r"renumber one side")},
-        seconds=15.0,
     ),
 }

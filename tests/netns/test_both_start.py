@@ -21,6 +21,13 @@ def events(gateway, what):
     return [line for line in gateway.text().splitlines() if f"{what} [" in line]
 
 
+def one_of_each(pair):
+    """Whether both have one CHILD_SA, and the same IKE SA."""
+    status = [gateway.status()["tunnels"][0] for gateway in (pair.a, pair.b)]
+    same = len({one["ike"] and (one["ike"]["spi_i"], one["ike"]["spi_r"]) for one in status}) == 1
+    return same and [len(one["children"]) for one in status] == [1, 1]
+
+
 def both_start(sites, directory, first, offset):
     pair = GatewayPair(sites, directory, IkePair(start=("start", "start")))
     gateways = [pair.a, pair.b] if first == "a" else [pair.b, pair.a]
@@ -33,9 +40,7 @@ def both_start(sites, directory, first, offset):
         logs = "\n---\n".join(gateway.text() for gateway in (pair.a, pair.b))
         drops = [{name: count for name, count in gateway.status()["drops"].items() if count} for gateway in (pair.a, pair.b)]
         assert not lost, f"{len(lost)} of {PINGS} after the first one: {lost}\n{drops}\n{logs}"
-        until(lambda: [len(gateway.status()["tunnels"][0]["children"]) for gateway in (pair.a, pair.b)] == [1, 1], "one CHILD_SA")
-        status = [gateway.status()["tunnels"][0] for gateway in (pair.a, pair.b)]
-        assert len({(one["ike"]["spi_i"], one["ike"]["spi_r"]) for one in status}) == 1, logs
+        until(lambda: one_of_each(pair), "one CHILD_SA, of one IKE SA")
         for gateway in (pair.a, pair.b):
             assert len(events(gateway, "IKE SA up")) <= 2, logs
             assert not events(gateway, "IKE SA authenticated again"), logs

@@ -22,7 +22,6 @@ from ipsec_dp.rig.plane import keymat
 from ipsec_dp.rig.plane import pair as rig_pair
 from ipsec_dp.rig.process import GatewayPair, IkePair
 from ipsec_dp.util import pcapng
-from tests.netns.traffic import ping
 
 KEYS = "keys"  # below the directory of the configuration
 COMMAND = (sys.executable, "-m", "ipsec_dp", "capture")
@@ -74,7 +73,9 @@ def test_tshark_reads_what_a_capture_and_the_key_log_have(sites_opened_again, tm
         (tunnel,) = pair.a.status()["tunnels"]
         pair.a.ask("initiate", name=tunnel["name"])
         pair.a.wait_negotiated()
-        ping(sites.host_a, netns.HOST_B[0])
+        sites.host_a.run(
+            "ping", "-n", "-c", "3", "-i", "0.01", "-W", "5", netns.HOST_B[0]
+        )  # no fourth one, however late answers are
         command.send_signal(signal.SIGINT)
         out, err = command.communicate(timeout=10)
     assert command.returncode == 0, err

@@ -9,6 +9,7 @@ test_fail_closed_running.py and, for fail-over, test_monitor.py.
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -160,8 +161,10 @@ def test_strict_filter_outside_loses_what_a_peer_beyond_the_default_route_sends(
     pair = sites.gw_a.call(lambda: sockets.udp_pair(ip_address(netns.GW_A_OUTER[0])))
     harness.send_udp(sites.host_b, (netns.GW_A_OUTER[0], 4500), b"sealed")
     if arrives:
+        assert select.select([pair.receive], [], [], 5)[0]
         assert pair.receive.recv(100) == b"sealed"
     else:
+        harness.settle(sites.gw_a, "wan")
         with pytest.raises(BlockingIOError):
             pair.receive.recv(100)
     pair.close()

@@ -11,10 +11,8 @@ import pytest
 
 from ipsec_dp.rig.process import GatewayPair, ManualPair
 from tests.netns import harness
-from tests.netns.foreign import EVERY_WAY, Crossing, both_ways, flows_within, leaks_without_us, until_restored
+from tests.netns.foreign import EVERY_WAY, Crossing, both_ways, flows_again, leaks_without_us, until_restored
 from tests.netns.foreign_programs import firewalld, networkd
-
-BACK_S = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +32,7 @@ def test_networkd_removes_rules_and_routes_and_they_are_made_again(shared_sites,
         since = time.time_ns()
         with networkd(shared_sites.gw_a, tmp_path / "networkd") as daemon:
             status = until_restored(up.a, before, {"rules", "routes"})
-            flows_within(up.a, BACK_S)
+            flows_again(up.a)
             assert "Removing foreign routing policy rule" in daemon.text()
             assert "Removing foreign route" in daemon.text()
         clear = crossing.end()
@@ -52,8 +50,8 @@ def test_firewalld_starts_reloads_and_stops_beside_the_guard(shared_sites, up, t
             assert command("--state").strip() == "running"
             assert command("--reload").strip() == "success"
             assert command("--complete-reload").strip() == "success"
-            flows_within(up.a, BACK_S)
-        flows_within(up.a, BACK_S)
+            flows_again(up.a)
+        flows_again(up.a)
         clear = crossing.end()
     assert clear.inner == EVERY_WAY, "the control: the capture sees what there is"
     assert clear.kinds(since) == set()

@@ -23,7 +23,9 @@ WHOLE = {4: (1400, 1450, 1472), 6: (1350, 1400, 1452)}  # octets of UDP payload 
 IN_FRAGMENTS = (1500, 4000, 20000, 60000)
 TIMES = 3
 ALL = (TIMES, TIMES)
-LOST_S = 0.3  # within which an answer would have come
+LOST_S = 0.3  # within which an answer would have come, where none may
+ANSWER_S = 5.0  # for one that is to come
+LOST = (LOST_S, LOST_S)
 IP_MTU_DISCOVER, DONT = 10, 0
 
 
@@ -54,7 +56,7 @@ def ported(sites, directory, pair, *, opaque=(False, False)):
 
 def udp(version, bound):
     made = socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_DGRAM)
-    made.settimeout(LOST_S)
+    made.settimeout(ANSWER_S)
     if version == 4:  # without DF
         made.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, DONT)
     made.bind(bound)
@@ -76,25 +78,35 @@ class Talk:
         self.there.close()
         self.here.close()
 
-    def arrived(self, octets):
-        """How many of TIMES datagrams arrive there, and how many here."""
+    def arrived(self, octets, seconds=(ANSWER_S, ANSWER_S)):
+        """How many of TIMES datagrams arrive there, and how many here, each within `seconds` of its way."""
         self.here.sendto(b"hello", (self.address, PORT))
         _, peer = self.there.recvfrom(65535)
         return tuple(
-            sum(_passes(source, target, to, bytes([number % 251]) * octets) for number in range(TIMES))
-            for source, target, to in ((self.here, self.there, (self.address, PORT)), (self.there, self.here, peer))
+            sum(_passes(source, target, to, bytes([number % 251]) * octets, most) for number in range(TIMES))
+            for source, target, to, most in (
+                (self.here, self.there, (self.address, PORT), seconds[0]),
+                (self.there, self.here, peer, seconds[1]),
+            )
         )
 
     def all_arrive(self, octets):
-        return self.arrived(octets) == ALL
+        return self.arrived(octets, LOST) == ALL
+
+    def lost(self, octets):
+        """How many of TIMES datagrams do not arrive there, and how many not here."""
+        return tuple(TIMES - number for number in self.arrived(octets, LOST))
 
 
-def _passes(source, target, to, content):
+def _passes(source, target, to, content, seconds=ANSWER_S):
     source.sendto(content, to)
+    target.settimeout(seconds)
     try:
         return target.recv(65535) == content
     except TimeoutError:
         return False
+    finally:
+        target.settimeout(ANSWER_S)
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -114,7 +126,7 @@ def test_without_an_agreement_what_came_whole_passes_and_hosts_own_fragments_do_
     """Keys set by hand agree on nothing, and so does a peer that does not know the notify."""
     with ported(sites, tmp_path, ManualPair(encapsulation="udp")) as gateways, Talk(sites, version) as talk:
         assert {octets: talk.arrived(octets) for octets in WHOLE[version]} == dict.fromkeys(WHOLE[version], ALL)
-        assert {octets: talk.arrived(octets) for octets in IN_FRAGMENTS} == dict.fromkeys(IN_FRAGMENTS, (0, 0))
+        assert {octets: talk.lost(octets) for octets in IN_FRAGMENTS} == dict.fromkeys(IN_FRAGMENTS, ALL)
         for gateway in (gateways.a, gateways.b):
             assert gateway.status()["drops"]["fragment_ports"] >= TIMES * len(IN_FRAGMENTS)
 
@@ -151,7 +163,7 @@ def test_the_first_fragment_alone_is_no_datagram(sites, tmp_path, version):
         Talk(sites, version) as talk,
     ):
         assert talk.arrived(WHOLE[version][0]) == ALL
-        assert talk.arrived(IN_FRAGMENTS[0]) == (0, 0)
+        assert talk.lost(IN_FRAGMENTS[0]) == ALL
         assert not any("opaque" in text for text in children_of(gateways.b))
 
 

@@ -204,10 +204,13 @@ ELSEWHERE = guarded(R(netns.SITE_A_NETS[0]), R("10.9.0.0/24"), bypass=True)  # b
 
 @pytest.mark.parametrize("how", ["changed", "adopted", "restored"])
 def test_replacing_it_opens_no_window(sites, tmp_path, how):
-    """Windows of microseconds show only to a flood: it is replaced forty times, among some thousand packets each."""
+    """Windows of microseconds show only to a flood: it is replaced forty times or more, until ten thousand packets have met it."""
 
     async def replaced():
-        for turn in range(40):
+        begun = (await GUARD.counts())["cleartext_out4"].packets
+        turn = 0
+        while turn < 40 or turn % 10 or (await GUARD.counts())["cleartext_out4"].packets < begun + 10_000:
+            turn += 1
             if how == "restored":  # somebody changed it
                 await nft.transact(f"add chain inet {GUARD.table} somebodys\n")
                 await GUARD.restore()
@@ -216,9 +219,7 @@ def test_replacing_it_opens_no_window(sites, tmp_path, how):
             await guard.apply([*A_TO_B, ELSEWHERE][: 3 - turn % 2], [])
 
     def replaced_under_load():
-        dropped = counts(sites.gw_a)["cleartext_out4"]
         harness.run(sites.gw_a, replaced)
-        assert counts(sites.gw_a)["cleartext_out4"] > dropped + 10_000
         assert flood.poll() is None
         flood.terminate()
 
@@ -260,7 +261,7 @@ def test_everything_protected_still_receives_the_tunnel(sites, guard):
         receiver = sites.gw_a.call(lambda: socket.socket(family, socket.SOCK_DGRAM))
         with receiver:
             receiver.bind((address, port))
-            receiver.settimeout(0.2)
+            receiver.settimeout(1.0)
             harness.send_udp(sites.gw_b, (address, port), payload)
             try:
                 return receiver.recv(5000)
@@ -299,7 +300,7 @@ def test_path_mtu_errors_about_our_own_packets_come_in_and_others_do_not(sites, 
             sender.bind(("", port))
             sender.sendto(bytes(1400), (host_b, 9))
             sender.setblocking(True)
-            sender.settimeout(0.3)
+            sender.settimeout(1.0)
             try:
                 sender.recv(1)
             except OSError as error:

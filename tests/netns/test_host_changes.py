@@ -106,7 +106,7 @@ def test_a_conflict_that_comes_is_told_and_kept_and_one_that_goes_is_over(sites,
     assert not harness.pings(sites.host_a, netns.HOST_B[0]), "and the guard drops what takes it"
     sites.gw_a.ip(f"route delete {theirs}")
     until(lambda: ways_to_b(sites) == INTO_THE_TUNNEL, "our route")
-    assert not [text for text in pair.a.status()["warnings"] if text.startswith("route ")]
+    until(lambda: not [text for text in pair.a.status()["warnings"] if text.startswith("route ")], "the warning gone, after it")
 
 
 def test_routes_none_leaves_routing_to_the_operator_and_guards_all_the_same(sites, tmp_path):

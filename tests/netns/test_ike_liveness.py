@@ -102,7 +102,7 @@ def test_a_peer_that_returns_before_it_was_missed_takes_over(shared_sites, watch
 def test_a_peer_that_stops_says_so_and_is_called_again(shared_sites, watched):
     gateways = watched()
     assert gateways.b.terminate() == 0
-    until(lambda: state(gateways.a) in ("failed", "negotiating"), "gwA knows at once", 3.0)
+    until(lambda: state(gateways.a) in ("failed", "negotiating"), "gwA knows at once")
     back(gateways.b)
     until(lambda: state(gateways.a) == state(gateways.b) == "up", "up again", LATE)
     ping(shared_sites.host_a, HOST_B)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,20 @@ def test_capture_holds_the_marker_that_crossed_in_clear(sites, tmp_path):
     assert found.foreign() == {"icmp": 4}
     assert recorded.lost == 0
     assert recorded.packets == found.packets.total()
+
+
+def test_a_frame_has_the_time_at_which_it_crossed_however_late_it_is_read(sites, tmp_path):
+    path = tmp_path / "outer.pcapng"
+    with capture.Capture(sites.gw_a, "wan", path) as recording:
+        recorder = sites.gw_a.processes[-1]
+        os.kill(recorder.pid, signal.SIGSTOP)
+        sites.host_a.run("ping", "-c", "1", "-W", "2", netns.HOST_B[0])
+        crossed = time.time_ns()
+        os.kill(recorder.pid, signal.SIGCONT)
+        recording.stop()
+    times = [when for when, packet in capture.read(path) if capture.kind(packet) == "icmp"]
+    assert len(times) == 2
+    assert max(times) < crossed
 
 
 def test_capture_of_a_missing_interface_says_so(sites, tmp_path):

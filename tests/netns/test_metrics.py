@@ -41,7 +41,7 @@ start = "start"
   psk_file = "tunnel.psk"
 """
 SCRAPE = """
-global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}}
+global: {{scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 200ms}}
 rule_files: [{rules}]
 scrape_configs:
   - job_name: ipsec-dp
@@ -161,7 +161,7 @@ def test_prometheus_scrapes_a_gateway_and_its_alert_fires_for_the_tunnel_that_is
     until(lambda: gateways.a.ask("status", name="a-to-b")["tunnels"][0]["state"] == "up", "the tunnel up")
     ping(sites_opened_again.host_a, netns.HOST_B[0], "-c", "3")
     prometheus()
-    until(lambda: ("IpsecDpTunnelDown", "to-nobody") in firing(gw_a), "the alert")
+    until(lambda: ("IpsecDpTunnelDown", "to-nobody") in firing(gw_a), "the alert", 30)
     assert firing(gw_a) == {("IpsecDpTunnelDown", "to-nobody")}
     values = {labels["tunnel"]: value for labels, value in asked(gw_a, "ipsec_dp_tunnel_up")}
     assert values == {"a-to-b": 1, "to-nobody": 0}

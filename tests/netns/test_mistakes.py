@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ipsec_dp.rig.process import GatewayProcess
-from tests.netns.mistakes import IPSEC_DP, MISTAKES, Case
+from tests.netns.mistakes import IPSEC_DP, MISTAKES, PATIENCE_S, Case
 
 POLL_S = 0.2
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md"
@@ -76,7 +76,7 @@ def graded(case, mistake):
     try:
         for gateway in gateways.values():
             gateway.start()
-        while time.monotonic() < begun + mistake.seconds and any(value[0] < 3 for value in found.values()):
+        while time.monotonic() < begun + PATIENCE_S and any(value[0] < 3 for value in found.values()):
             for side, (best, _, _) in found.items():
                 text = shown(gateways[side])
                 if (now := grade(text, mistake.told[side])) > best or not best:

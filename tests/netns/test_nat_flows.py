@@ -46,7 +46,7 @@ class Flow:
     def _socket(family, bound):
         made = socket.socket(family, socket.SOCK_DGRAM)
         made.bind(bound)
-        made.settimeout(0.3)
+        made.settimeout(1.0)
         return made
 
     def source_seen(self):

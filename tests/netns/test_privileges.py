@@ -69,7 +69,19 @@ def bits(row):
 
 
 def children(pid):
-    return [int(child) for task in Path("/proc", str(pid), "task").iterdir() for child in (task / "children").read_text().split()]
+    found: list[int] = []
+    for task in Path("/proc", str(pid), "task").iterdir():
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def called(pid):
+    """What a process is called; None when it has ended."""
+    try:
+        return Path("/proc", str(pid), "comm").read_text().strip()
+    except OSError:
+        return None
 
 
 # What `up` may raise the limit to here.
@@ -82,7 +94,7 @@ MEMLOCK = (
 
 def helper_of(gateway):
     """The process that stayed root."""
-    (child,) = [each for each in children(gateway.process.pid) if status_of(each)["Name"] == ["ipsec-dp-root"]]
+    (child,) = [each for each in children(gateway.process.pid) if called(each) == "ipsec-dp-root"]
     return child
 
 

@@ -205,7 +205,7 @@ def test_a_tunnel_is_added_and_removed(site, tmp_path):
 
         site.write(A, side="a")
         assert names(site.reload()) == ([], ["b"], [], 1)
-        until(lambda: not site.tunnel("b", "b")["children"], "gwB was told by a DELETE", 5)
+        until(lambda: not site.tunnel("b", "b")["children"], "gwB was told by a DELETE")
         assert site.tunnel("b") is None
         assert not guards(site, f"{FURTHER_B}.0/24")
         assert routed(site, f"{FURTHER_B}.0/24") == []

@@ -16,7 +16,7 @@ from ipsec_dp.rig import netns
 from ipsec_dp.rig.packets import udp
 from ipsec_dp.rig.process import GatewayPair, IkePair, ManualPair
 from tests.netns import harness
-from tests.netns.foreign import EVERY_WAY, Crossing, both_ways, flows_within, leaks_without_us
+from tests.netns.foreign import EVERY_WAY, Crossing, both_ways, flows_again, leaks_without_us
 from tests.netns.traffic import mac, ping, put, sent, until
 
 OUTER = (netns.GW_A_OUTER[0], netns.GW_B_OUTER[0])
@@ -35,7 +35,6 @@ TOLD = "come back into a tunnel interface"
 PINGS = 5
 MANY = 500
 OF_ITS_OWN = 50  # neighbours asked for, ICMP errors
-BACK_S = 2.0
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def test_nothing_passes_in_clear_while_the_mark_is_overwritten(sites, tmp_path, 
     with both_ways(sites):
         assert leaks_without_us(sites, tmp_path)
         with GatewayPair(sites, tmp_path, ManualPair(proxy_ids=nets, outer=outer)) as pair:
-            flows_within(pair.a, BACK_S)
+            flows_again(pair.a)
             with Crossing(sites, tmp_path, "mark") as crossing:
                 since, before, asked = time.time_ns(), sealed(pair.a), sum(sent(sites.host_a))
                 overwrite_the_mark(sites)

@@ -104,7 +104,8 @@ def carried(gateway):
 
 
 def changed(gateway, traffic):
-    """The tunnels whose counters moved."""
+    """The tunnels whose counters moved, once the last acknowledgment of what was before has arrived."""
+    harness.settle(gateway.namespace, "wan")
     before = carried(gateway)
     traffic()
     return {name for name, counts in carried(gateway).items() if counts != before[name]}

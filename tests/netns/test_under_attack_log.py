@@ -14,6 +14,7 @@ import re
 import pytest
 
 from tests.netns.strangers import Strangers
+from tests.netns.traffic import until
 from tests.netns.under_attack import FULL, A, LogRate, hub, printed
 
 LINES_A_SECOND = 10
@@ -59,6 +60,7 @@ def test_what_a_stranger_writes_into_names_writes_nothing_else(attacked, kind, f
     pem = str(gateways.directory)
     sent = Strangers.begin(there, "auth_flood", kind=kind, rate=1.0, seconds=1.0, pem=pem, first=first).end(60.0)
     assert sent == {"sent": 1, "answered": 1}
+    until(lambda: "IKE SA failed" in gateways.b.text(), "it is in the log, which a thread writes")
     text, status = gateways.b.text(), gateways.b.status()
     told = [line for line in text.splitlines() if "IKE SA failed" in line]
     assert len(told) == 1

@@ -17,7 +17,7 @@ from ipsec_dp.dataplane import DROP_NAMES
 from ipsec_dp.gateway import control
 from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.process import GatewayProcess
-from tests.netns import harness
+from tests.netns import harness, held
 from tests.netns.traffic import ping, tcp_both_ways, udp_both_ways, udp_payload, until
 
 IPSEC_DP = (sys.executable, "-m", "ipsec_dp")
@@ -78,6 +78,7 @@ def test_a_stop_while_it_starts_leaves_nothing_behind(sites, pair):
 
 
 def test_status_before_it_is_up_says_so(pair):
+    pair.a.program = held.PROGRAM
     pair.a.start()
     with socket.socket(socket.AF_UNIX) as early:
         early.settimeout(10)
@@ -85,6 +86,7 @@ def test_status_before_it_is_up_says_so(pair):
         early.sendall(b'{"verb": "status"}\n')
         answer = json.loads(early.makefile("rb").readline())
     assert answer == {"ok": False, "error": "the gateway is starting or stopping; ask again"}
+    held.let_go(pair.a)
     pair.a.wait_up()
 
 

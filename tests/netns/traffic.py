@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ipsec_dp.rig.netns import Namespace, TwoSites
+    from ipsec_dp.rig.process import GatewayProcess
 
 TIMEOUT_S = 10.0
 POLL_S = 0.01
+FULL = ("send_full", "tun_full")  # reasons of drops: others had the processors, and a queue was full. TCP sends again
 NETS_A = tuple(map(ip_network, netns.SITE_A_NETS))
 NETS_B = tuple(map(ip_network, netns.SITE_B_NETS))
 
@@ -109,6 +111,11 @@ def until_sent(namespace: Namespace, packets: int) -> None:
     """Waits until a namespace has sent so many more packets by IPv4, and as many by IPv6."""
     before = sent(namespace)
     until(lambda: min(now - then for now, then in zip(sent(namespace), before, strict=True)) >= packets, f"{packets} packets sent")
+
+
+def drops_but_of_full_queues(gateway: GatewayProcess) -> dict[str, int]:
+    """What a gateway has dropped, by reason, of a transfer as fast as it goes."""
+    return {reason: count for reason, count in gateway.status()["drops"].items() if count and reason not in FULL}
 
 
 # ---- streams --------------------------------------------------------------------------------------------------------------------

@@ -159,8 +159,8 @@ class Watched:
 
 
 class StatusDelays(Watched):
-    """Seconds from the question to the whole answer of `status`, without those in which the daemon had something to do and other
-    programs had the processors; `wall`: with them, at most."""
+    """Seconds from the question to the whole answer of `status`, without those in which the daemon or who asks had something to do
+    and other programs had the processors; `wall`: with them, at most."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
         super().__init__()
@@ -168,11 +168,11 @@ class StatusDelays(Watched):
         self.wall = 0.0
 
     def look(self) -> float:
-        began, waited = time.monotonic(), waited_s(self._gateway)
+        began, waited = time.monotonic(), waited_s(self._gateway) + own_waited_s()
         self._gateway.status()
         took = time.monotonic() - began
         self.wall = max(self.wall, took)
-        return max(took - (waited_s(self._gateway) - waited), 0.0)
+        return max(took - (waited_s(self._gateway) + own_waited_s() - waited), 0.0)
 
     def __str__(self) -> str:
         return (
@@ -192,6 +192,11 @@ def waited_s(gateway: GatewayProcess) -> float:
     assert gateway.process is not None
     pid = gateway.process.pid
     return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
+def own_waited_s() -> float:
+    """The same of the thread that asks."""
+    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
 
 
 class LogRate(Watched):

@@ -143,7 +143,7 @@ class MemorySad:
         suite = parse_suite("aes256gcm16-esn")
         self.records[handle] = SaRecord(handle, direction, spi, tunnel, suite, selectors_of("a"), NO_LIMITS, 900.0)
         plain = SaInfo(spi, tunnel, direction, SaFlag(0), 0, 0, 0, 0, 0, 0, None, {})
-        self.infos[handle] = replace(plain, **counters)
+        self.infos[handle] = plain._replace(**counters)
         return handle
 
     def children_of(self, tunnel: int) -> list[ChildSa]:
@@ -242,4 +242,4 @@ def ike_sa(remote: str, **fields: Any) -> IkeStatus:
         "up", bytes(range(8)), bytes(range(8, 16)), "initiator", "aes256gcm16-prfsha384-ecp384", path, "local", "b.example",
         61.26, 13961.04, (),
     )  # fmt: skip
-    return replace(made, **({"carries": bool(fields.get("children"))} | fields))
+    return made._replace(**({"carries": bool(fields.get("children"))} | fields))

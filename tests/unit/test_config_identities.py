@@ -8,6 +8,7 @@ import pytest
 
 from ipsec_dp.config.findings import Findings
 from ipsec_dp.config.identities import check_identities
+from ipsec_dp.util.collection import no_collection
 from tests.doubles.config import PSK, configured, proxy_id, tunnel
 
 
@@ -60,6 +61,7 @@ def test_everything_is_everybodys(tmp_path):
 def test_a_thousand_of_them_take_no_time(tmp_path):
     tables = [road(f"a{number}", f"10.{number >> 8}.{number & 255}.0/24", local="172.16.0.0/16") for number in range(1000)]
     config = configured(tmp_path, *tables)
-    began = time.process_time()
-    check_identities(config.tunnels, Findings(str(tmp_path)))
-    assert time.process_time() - began < 0.5
+    with no_collection():
+        began = time.process_time()
+        check_identities(config.tunnels, Findings(str(tmp_path)))
+        assert time.process_time() - began < 0.5

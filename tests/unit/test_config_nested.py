@@ -130,7 +130,7 @@ def test_thousands_of_tunnels_are_looked_at_quickly(tmp_path):
         table = tunnel(f"t{number}", remote=f"198.18.{high}.{low}", interface=f"ipsec{number % 200}")
         tables.append(table + proxy_id("172.16.0.0/12", f"10.{high}.{low}.0/24"))
     config = configured(tmp_path, *tables)
-    began = time.monotonic()
+    began = time.process_time()
     nesting = Nesting.of(config)
     assert not any(nesting.holder(one.name, one.remotes[0]) for one in config.tunnels if not isinstance(one.remotes[0], str))
-    assert time.monotonic() - began < 1.0
+    assert time.process_time() - began < 1.0

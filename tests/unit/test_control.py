@@ -296,24 +296,37 @@ def test_closing_twice_or_unstarted_is_fine(path):
     assert not path.exists()
 
 
-@pytest.mark.parametrize("said", [b"", b"rubbish\n", b"[1]\n", b'{"ok": 1}\n', b'"text"\n', b'{"ok": true}\n'])
-def test_a_listener_that_is_no_gateway_is_an_error(path, said):
+@contextlib.contextmanager
+def listener(path, said):
+    """Answers one client with these octets, whatever it asks."""
     path.parent.mkdir()
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
 
         def serve():
-            client, _ = listener.accept()
+            client, _ = listening.accept()
             with client:
                 client.recv(1000)
                 client.sendall(said)
 
         thread = threading.Thread(target=serve)
         thread.start()
-        with pytest.raises(ControlError):
-            request(path, {"verb": "status"}, timeout=5)
+        yield
         thread.join()
+
+
+@pytest.mark.parametrize("said", [b"", b"rubbish\n", b"[1]\n", b'{"ok": 1}\n', b'"text"\n', b'{"ok": true}\n'])
+def test_a_listener_that_is_no_gateway_is_an_error(path, said):
+    with listener(path, said), pytest.raises(ControlError):
+        request(path, {"verb": "status"}, timeout=5)
+
+
+@pytest.mark.parametrize(("said", "result"), [(b"Infinity", float("inf")), (rb'"\ud800"', "\ud800")])
+def test_what_pythons_json_alone_takes_is_read_too(path, said, result):
+    """A gateway of another version may send it."""
+    with listener(path, b'{"ok": true, "result": [%b]}\n' % said):
+        assert request(path, {"verb": "status"}, timeout=5) == [result]
 
 
 @pytest.mark.parametrize("count", [0, 1, 5000])

@@ -96,7 +96,7 @@ def led(config, mtus):
         return None
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(steps=steps)
 def test_any_row_of_changes_ends_where_the_whole_does(base, steps):
     config, tunnel = base

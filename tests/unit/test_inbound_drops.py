@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from ipsec_dp.databases.sad import DeviceFailure
-from ipsec_dp.dataplane import DROP_NAMES, Action, Limits, MemoryDatagram, PolicyRule
+from ipsec_dp.dataplane import DROP_NAMES, DROP_SENTENCES, Action, Limits, MemoryDatagram, PolicyRule, counted
 from ipsec_dp.rig.packets import ipv6, udp
 from ipsec_dp.rig.plane import Pair, pair, selector, selectors_of
 from tests.unit.sites import HOST, arrive, from_a, inbound, padded, seal, to_a, to_b
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 GOOD = to_b(b"good")
 V4, V6, DUMMY = 4, 41, 59
@@ -101,10 +101,19 @@ def site():
 
 
 def without_drops(info):
-    return dataclasses.replace(info, drops={}, last_drop=None)
+    return info._replace(drops={}, last_drop=None)
 
 
-def sum_of(drops: dict[str, int]) -> int:
+def test_what_dropped_nothing_says_so_of_every_reason_and_is_nobodys_to_change(site):
+    for drops in (inbound(site).drops, site.b.sad.traffic(0).drops):
+        assert drops == dict.fromkeys(DROP_SENTENCES, 0)
+        with pytest.raises(TypeError):
+            cast("Any", drops)["icv"] = 1
+        assert counted(drops) == {}
+    assert counted({"icv": 2, "replay": 0}) == {"icv": 2}
+
+
+def sum_of(drops: Mapping[str, int]) -> int:
     return sum(drops.values())
 
 
@@ -136,7 +145,7 @@ def test_what_is_authentic_and_wrong_uses_up_its_number_and_no_more(site, name):
     assert site.b.drops == {reason: 1}
     after = inbound(site)
     assert after.drops[reason] == 1
-    assert without_drops(after) == dataclasses.replace(without_drops(before), sequence=FIRST + 1, last_use=site.clock.ns)
+    assert without_drops(after) == without_drops(before)._replace(sequence=FIRST + 1, last_use=site.clock.ns)
     assert site.b.events() == []
     assert arrive(site.b, from_a(site, data)) == []
     assert site.b.drops == {reason: 1, "replay": 1}

@@ -79,7 +79,7 @@ def ask(path: Path, asked: object) -> dict[str, Any]:
     return answer
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(ASKED)
 @example(("reload", {"file": "a\x00b"}))
 @example(("reload", {"file": "\ud800"}))

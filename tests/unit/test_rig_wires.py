@@ -168,6 +168,7 @@ def test_wires_between_two_go_before_the_one_for_all():
 # ---- time, and the same again
 
 
+@pytest.mark.measure
 def test_a_day_is_less_than_a_second():
     """With 10 % loss and reordering; the processor's seconds, since others may use the machine."""
     with sites(Wire(loss=0.1, reorder=0.1, seed=1), tables=DAY) as (a, b):

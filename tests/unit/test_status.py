@@ -34,7 +34,9 @@ from ipsec_dp.keying.status import KeyingStatus
 from ipsec_dp.services.monitor_health import MonitorStatus
 from ipsec_dp.services.path_mtu_state import TunnelMtus
 from ipsec_dp.util.conditions import Conditions
+from ipsec_dp.util.slices import unsliced
 from tests.doubles.clock import FakeClock
+from tests.ike import growth
 from tests.unit.gateway_doubles import Calls, MemoryCore, MemoryPlane, MemorySad, config_of, ike_sa, path_to
 
 RECORDED = Path(__file__).parent / "recorded" / "status.json"
@@ -119,7 +121,7 @@ def site(tmp_path):
 
     return SimpleNamespace(
         config=config, inspection=inspection(ike), inspection_of=inspection, host=host, notices=notices, clock=clock, sad=sad,
-        unanswered=site_trouble, core=core,
+        unanswered=site_trouble, core=core, number=numbers["waiting"],
     )  # fmt: skip
 
 
@@ -177,6 +179,23 @@ def test_what_is_wrong_with_the_host_is_a_warning_while_it_lasts(site):
 )
 def test_one_tunnel_or_those_in_a_state(site, asked, names):
     assert list(tunnels(site, **asked)) == names
+
+
+def test_a_child_sa_takes_few_steps_since_a_thousand_are_asked_for_at_once(site):
+    """About 600; 2,000 where the texts of its selectors are made each time."""
+    steps = {}
+    for count in (1, 11):
+        while len(site.sad.children_of(site.number)) < count:
+            site.sad.add(site.number, 0xC0000100, 0x2100)
+        asyncio.run(shown(site, "waiting"))  # what is made at the first question
+        with growth.opcodes() as counted, unsliced():
+            asyncio.run(shown(site, "waiting"))
+        steps[count] = counted.count
+    assert steps[11] - steps[1] < 10 * 1000
+
+
+async def shown(site, name):
+    return [each async for each in site.inspection.tunnels(name)]
 
 
 def test_a_name_that_is_nearly_right_is_suggested(site):

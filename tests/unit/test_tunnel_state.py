@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -75,11 +74,11 @@ def test_the_table(sas, state, text, error):
 )
 def test_what_is_waited_for_in_vain_is_what_is_wrong_while_that_is_so(sas, state):
     """In every state, whatever went wrong before."""
-    silent = [replace(one, silence="192.0.2.2:500 has not answered") for one in sas]
+    silent = [one._replace(silence="192.0.2.2:500 has not answered") for one in sas]
     found = tunnel_state(silent, intent(), NOW)
     assert (found.state, found.error) == (state, "192.0.2.2:500 has not answered")
     assert tunnel_state(sas, intent(), NOW).error != found.error
-    assert tunnel_state([*sas, replace(sa(state="negotiating"), silence="the new one")], intent(), NOW).error == "the new one"
+    assert tunnel_state([*sas, sa(state="negotiating")._replace(silence="the new one")], intent(), NOW).error == "the new one"
 
 
 def test_a_refusal_here_or_there_is_a_failure_while_there_is_no_child_sa():

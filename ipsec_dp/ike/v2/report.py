@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -28,9 +27,8 @@ _STATES: Final[dict[State, IkeState]] = {
 
 def status(context: Context, now: float) -> IkeStatus:
     """One IKE SA with the CHILD_SAs that carry traffic."""
-    return replace(
-        summary(context, now), children=tuple(_child(child, now) for child in context.children.values() if _carries(child))
-    )
+    children = tuple(_child(child, now) for child in context.children.values() if _carries(child))
+    return summary(context, now)._replace(children=children)
 
 
 def summary(context: Context, now: float) -> IkeStatus:
