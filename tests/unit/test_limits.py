@@ -63,6 +63,7 @@ OWNERS = {
     "gateway/upgrade/messages.py": {OURS: "MODEL", SHOWN: "TEXT_MAX"},
     "gateway/upgrade/stream.py": {OURS: "FORM BODY_MAX DESCRIPTORS_MAX KIND_MAX _AT_ONCE _PIECE", STANDARD: "_DIGEST"},
     "gateway/upgrade/taking.py": {OURS: "OFFER_S STATE_S SAY_S GONE_S", STANDARD: "NS_PER_MS", SHOWN: "NAMED_MOST"},
+    "gateway/upgrade/waiting.py": {STANDARD: "NS_PER_S"},
     "gateway/verbs.py": {SHOWN: "NAMED_MOST COMPARED", FILES: "NAME_MOST"},
     "ike/actions.py": {STANDARD: "IKE_PORT NATT_PORT"},
     "ike/auth.py": {FILES: "STRONG_PSK _MAX_SECRET_FILE"},
