@@ -67,8 +67,13 @@ def wait_on(
         finally:
             each.packet.wipe()
     if lost:
-        text = "%d of %d packets that wait for an SA did not come along, the last for: %s"
-        log.warning(text, len(lost), len(waiting), lost[-1], extra=told("upgrade_not_taken"))
+        log.warning(
+            "%d of %d packets that wait for an SA did not come along, the last for: %s",
+            len(lost),
+            len(waiting),
+            lost[-1],
+            extra=told("upgrade_not_taken"),
+        )
 
 
 def _ours(waiting: WaitingPacket, spd: Spd, link: Callable[[Address, Encapsulation], int | None]) -> KeptPacket:
