@@ -5,8 +5,9 @@
  *
  * OCTETS is the size of the IPv4 packets (or "imix": 7 of 64, 4 of 576, 1 of 1400), RATE packets a second in all (0: as fast as
  * possible), SEGMENTS the packets of one send: 1, or more with UDP_SEGMENT. Each packet carries RUN and its number from 0.
- * The receiver ends on SIGTERM, after what its socket still holds, or as soon as more than ALLOWED of the PACKETS up to the highest
- * number are missing, and says so: the rate is too high and need not be sent to the end. */
+ * The sender ends after SECONDS, or sooner on SIGTERM. The receiver ends on SIGTERM, after what its socket still holds, or as soon
+ * as more than ALLOWED of the PACKETS up to the highest number are missing, and says so: the rate is too high and need not be sent
+ * to the end. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/udp.h>
@@ -63,6 +64,18 @@ static uint64_t now_ns(void) {
 
 static uint64_t big_endian(uint64_t value) {
     return (uint64_t)htonl((uint32_t)value) << 32 | htonl((uint32_t)(value >> 32));
+}
+
+static volatile sig_atomic_t ended;
+
+static void on_end(int number) {
+    (void)number;
+    ended = 1;
+}
+
+static void end_on_sigterm(void) {
+    const struct sigaction action = {.sa_handler = on_end};
+    sigaction(SIGTERM, &action, NULL);
 }
 
 /* ---- sending */
@@ -129,14 +142,14 @@ static void send_all(struct sender *s, struct burst *b, uint64_t rate, double se
     const uint64_t begun = now_ns(), end = begun + (uint64_t)(seconds * SECOND_NS);
     const uint64_t per_tick = rate * TICK_NS / SECOND_NS;
     uint64_t now = begun;
-    for (uint64_t tick = begun; now < end; now = now_ns()) {
+    for (uint64_t tick = begun; now < end && !ended; now = now_ns()) {
         uint64_t due = rate ? (uint64_t)((double)(now - begun) / SECOND_NS * (double)rate) : UINT64_MAX;
         const uint64_t limit = s->sent + CATCH_UP * per_tick + s->segments;
         if (rate && due > limit)
             due = limit;
         while (s->sent < due) {
             s->sent += send_burst(s, b, due - s->sent);
-            if (now_ns() >= end)
+            if (ended || now_ns() >= end)
                 break;
         }
         if (rate) {
@@ -191,18 +204,12 @@ static int send_main(char **arguments) {
     const int buffer = SEND_BUFFER;
     if (setsockopt(s.socket, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof(buffer)) || prctl(PR_SET_TIMERSLACK, 1UL))
         fail("preparing the socket");
+    end_on_sigterm();
     send_all(&s, &burst, number_of(arguments[3]), strtod(arguments[4], NULL));
     return 0;
 }
 
 /* ---- receiving */
-
-static volatile sig_atomic_t ended;
-
-static void on_end(int number) {
-    (void)number;
-    ended = 1;
-}
 
 struct counter {
     uint64_t run, packets, allowed;
@@ -275,8 +282,7 @@ static int receive_main(char **arguments) {
         setsockopt(from, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) || setsockopt(from, IPPROTO_UDP, UDP_GRO, &on, sizeof(on)) ||
         bind(from, (const struct sockaddr *)&here, sizeof(here)))
         fail("preparing the socket");
-    const struct sigaction action = {.sa_handler = on_end};
-    sigaction(SIGTERM, &action, NULL);
+    end_on_sigterm();
     puts("ready");
     fflush(stdout);
     bool too_many = false;

@@ -553,6 +553,8 @@ enum dp_offload {
  * doubles begin with none. UDP_SEGMENT goes off by itself when the kernel refuses what must fit (DP_PUNT_OFFLOAD). A mask of enum
  * dp_offload, or -ENOENT. */
 int dp_offloads_read(const struct dp *dp, uint32_t worker, int is_link, uint32_t number);
+/* What the kernel said it does and then did not, which stays off: a mask of enum dp_offload, or -ENOENT. */
+int dp_offloads_given_up(const struct dp *dp, uint32_t worker, int is_link, uint32_t number);
 /* Turns on what of `wanted` the device can do, and the rest off. What is on now, or -ENOENT. */
 int dp_offloads_set(struct dp *dp, uint32_t worker, int is_link, uint32_t number, uint32_t wanted);
 
@@ -654,6 +656,8 @@ void dp_counters_read(const struct dp *dp, struct dp_counters *out);
 int dp_counters_import(struct dp *dp, const struct dp_counters *counters);
 /* Those of one worker. -EINVAL. */
 int dp_worker_counters_read(const struct dp *dp, uint32_t worker, struct dp_counters *out);
+/* Octets that a worker and its buffers for packets take, once traffic has touched all of them. -EINVAL. */
+int64_t dp_worker_octets(const struct dp *dp, uint32_t worker);
 
 enum {
     DP_EXAMPLES = 4 /* that each loop keeps of a reason: its last ones, each of another flow */

@@ -117,6 +117,17 @@ static void loop_close(struct dp *dp, struct dp_loop *loop) {
     dp_loop_close_events(loop);
 }
 
+static size_t loop_octets(const struct dp_loop *loop) {
+    return loop->received.octets + loop->built.octets + dp_handover_octets(loop);
+}
+
+int64_t dp_worker_octets(const struct dp *dp, uint32_t worker) {
+    if (worker >= dp->config.workers)
+        return -EINVAL;
+    const struct dp_worker *w = &dp->worker[worker];
+    return (int64_t)(sizeof *w + loop_octets(&w->outbound) + loop_octets(&w->inbound));
+}
+
 static int open_parts(struct dp *dp) {
     dp->worker = aligned_alloc(64, dp->config.workers * sizeof *dp->worker);
     if (dp->worker == NULL)

@@ -147,6 +147,13 @@ void dp_handover_close(struct dp *dp, struct dp_loop *loop) {
     free(loop->from);
 }
 
+size_t dp_handover_octets(const struct dp_loop *loop) {
+    size_t octets = 0;
+    for (uint32_t w = 0; loop->from != NULL && w < loop->dp->config.workers; w++)
+        octets += loop->from[w] != NULL ? loop->from[w]->octets : 0;
+    return octets;
+}
+
 static struct dp_loop *loop_of(const struct dp_loop *like, uint32_t worker) {
     struct dp_worker *w = &like->dp->worker[worker];
     return like->direction == DP_OUTBOUND ? &w->outbound : &w->inbound;

@@ -29,6 +29,8 @@ bool dp_ring_waiting(struct dp_ring *ring);
 /* Rings between all workers' loops of one direction; nothing with one worker. 0 or -ENOMEM. */
 int dp_handover_open(struct dp *dp, struct dp_loop *loop);
 void dp_handover_close(struct dp *dp, struct dp_loop *loop);
+/* Octets of the rings from which a loop takes. */
+size_t dp_handover_octets(const struct dp_loop *loop);
 
 /* Gives a burst to the loop of the same direction of worker `owner`, which dp_handover_wake then wakes. */
 enum dp_drop dp_hand_over(struct dp_loop *loop, uint32_t owner, const struct dp_burst *b);

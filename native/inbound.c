@@ -400,6 +400,7 @@ static int inbound_taken(struct dp_loop *loop, struct dp_burst *b, uint64_t now)
 static int inbound_device(struct dp_loop *loop, struct dp_io *io, uint32_t budget, uint64_t now) {
     loop->received.used = 0;
     int got = io->ops->receive(io, &loop->received, loop->in, budget < DP_BURSTS ? budget : DP_BURSTS);
+    dp_io_report_offload(loop, io, true, now);
     if (got < 0) {
         dp_io_report(loop, io, true, -got, now);
         return 0;

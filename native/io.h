@@ -89,7 +89,8 @@ struct dp_io {
     struct dp_addr local;      /* of a link */
     int poll_fd;               /* -1: in memory */
     _Atomic uint32_t offloads; /* enum dp_offload: what is on */
-    _Atomic int offload_error; /* errno for which `send` gave one up; 0: none since it was reported */
+    _Atomic uint32_t given_up; /* enum dp_offload: what this kernel did not do after all; not turned on again */
+    _Atomic int offload_error; /* errno for which one was given up; 0: none since it was reported */
     _Atomic bool ready;        /* the receiving loop should look at it */
     _Atomic bool failed;       /* reported; not read again */
     _Atomic uint8_t unread;    /* enum dp_unread; 0: it is read */
@@ -105,13 +106,14 @@ static inline void dp_io_close(struct dp_io *io) {
 }
 
 static inline int dp_io_offload(struct dp_io *io, uint32_t wanted) {
-    uint32_t on = io->ops->offload(io, wanted);
+    uint32_t on = io->ops->offload(io, wanted & ~atomic_load_explicit(&io->given_up, memory_order_relaxed));
     atomic_store_explicit(&io->offloads, on, memory_order_relaxed);
     return (int)on;
 }
 
-/* Gives up an offload that the kernel does not do after all; to be reported by whoever sent. */
+/* Gives up an offload that the kernel does not do after all, for good; to be reported by whoever sent or received. */
 static inline void dp_io_give_up(struct dp_io *io, uint32_t offload, int error) {
+    atomic_fetch_or_explicit(&io->given_up, offload, memory_order_relaxed);
     atomic_fetch_and_explicit(&io->offloads, ~offload, memory_order_relaxed);
     atomic_store_explicit(&io->offload_error, error, memory_order_relaxed);
 }

@@ -122,6 +122,11 @@ int dp_offloads_read(const struct dp *dp, uint32_t worker, int is_link, uint32_t
     return io != NULL ? (int)atomic_load_explicit(&io->offloads, memory_order_relaxed) : -ENOENT;
 }
 
+int dp_offloads_given_up(const struct dp *dp, uint32_t worker, int is_link, uint32_t number) {
+    const struct dp_io *io = dp_io_get(dp, worker, is_link != 0, number);
+    return io != NULL ? (int)atomic_load_explicit(&io->given_up, memory_order_relaxed) : -ENOENT;
+}
+
 int dp_offloads_set(struct dp *dp, uint32_t worker, int is_link, uint32_t number, uint32_t wanted) {
     struct dp_io *io = dp_io_get(dp, worker, is_link != 0, number);
     return io != NULL ? dp_io_offload(io, wanted) : -ENOENT;

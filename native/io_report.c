@@ -50,7 +50,12 @@ void dp_io_report_too_big(struct dp_loop *loop, struct dp_io *io, const struct d
     (void)dp_punt_send(loop, DP_CHANNEL_TRUSTED, &punt, NULL, 0);
 }
 
-void dp_io_report_offload(struct dp_loop *loop, const struct dp_io *io, bool is_link, int error, uint64_t now) {
+void dp_io_report_offload(struct dp_loop *loop, struct dp_io *io, bool is_link, uint64_t now) {
+    if (__builtin_expect(atomic_load_explicit(&io->offload_error, memory_order_relaxed) == 0, 1))
+        return;
+    int error = atomic_exchange_explicit(&io->offload_error, 0, memory_order_relaxed);
+    if (error == 0) /* the other loop was first */
+        return;
     struct dp_punt punt = {
         .kind = DP_PUNT_OFFLOAD,
         .link = is_link ? (uint16_t)io->number : UINT16_MAX,

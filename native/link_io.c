@@ -35,8 +35,10 @@ void dp_from_sockaddr(struct dp_addr *a, const union dp_sockaddr *s) {
     }
 }
 
-/* What the kernel tells beside a datagram: TOS, the local address, the interface, the size of each where it brings several. */
-static void read_control(struct dp_burst *b, struct msghdr *m) {
+/* What the kernel tells beside a datagram: TOS, the local address, the interface, the size of each where it brings several. false:
+ * it does not say that size, or one that cannot be, so that nobody can tell them apart. */
+static bool read_control(struct dp_burst *b, struct msghdr *m) {
+    bool sized = (m->msg_flags & (MSG_CTRUNC | MSG_TRUNC)) == 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
         if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
             b->tos = *CMSG_DATA(c);
@@ -57,9 +59,26 @@ static void read_control(struct dp_burst *b, struct msghdr *m) {
         } else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
             int size;
             memcpy(&size, CMSG_DATA(c), sizeof size);
-            b->gso_size = (uint16_t)size;
+            sized &= size > 0 && size <= DP_IP_MAX;
+            b->gso_size = sized ? (uint16_t)size : 0;
         }
     }
+    return sized;
+}
+
+static void set_joining(const struct dp_io *io, int on) {
+    const struct dp_link *l = io->scratch;
+    (void)setsockopt(io->poll_fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on);
+    if (l->fd_other >= 0)
+        (void)setsockopt(l->fd_other, IPPROTO_UDP, UDP_GRO, &on, sizeof on);
+}
+
+/* Only the kernel writes control data, so no stranger brings this about. */
+static void give_up_joining(struct dp_io *io) {
+    if ((atomic_load_explicit(&io->offloads, memory_order_relaxed) & DP_OFFLOAD_UDP_GRO) == 0)
+        return;
+    set_joining(io, 0);
+    dp_io_give_up(io, DP_OFFLOAD_UDP_GRO, EBADMSG);
 }
 
 /* A raw IPv4 socket delivers the IP header too. false: it is not whole. */
@@ -115,7 +134,8 @@ static int link_receive(struct dp_io *io, struct dp_area *area, struct dp_burst 
             .local = io->local,
         };
         dp_from_sockaddr(&k->remote, &l->receive.address[i]);
-        read_control(k, &l->receive.message[i].msg_hdr);
+        if (!read_control(k, &l->receive.message[i].msg_hdr))
+            give_up_joining(io);
         if (io->encapsulation == DP_ENCAPSULATION_ESP) {
             k->remote.port = 0; /* a raw IPv6 socket names the protocol there */
             if (k->remote.family == 4 && !strip_ipv4(k))

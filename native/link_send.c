@@ -2,7 +2,8 @@
  * once.
  *
  * EMSGSIZE or EINVAL most often means that a datagram is longer than the path's MTU by now: then no runs of that length are sent
- * for a while. Only when the datagrams do fit, or the device behind reports EIO, is the offload itself at fault, and given up. */
+ * for a while. Only when the datagrams do fit, or the device behind reports EIO, and they leave one by one, is the offload itself
+ * at fault, and given up: a route that says blackhole is EINVAL too. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/udp.h>
@@ -106,8 +107,8 @@ static uint32_t path_mtu(int like, const struct dp_burst *b) {
     return known && mtu > 0 ? (uint32_t)mtu : 0;
 }
 
-/* The kernel refused a run: is the path or the offload at fault? */
-static void learn(struct dp_io *io, struct dp_link *l, int fd, const struct dp_burst *b, int error) {
+/* The kernel refused a run, and took its datagrams one by one or not: is the path or the offload at fault? */
+static void learn(struct dp_io *io, struct dp_link *l, int fd, const struct dp_burst *b, int error, bool went_apart) {
     uint32_t headers = b->remote.family == 4 ? IPV4_UDP : IPV6_UDP;
     uint32_t mtu = error == EIO ? 0 : path_mtu(fd, b);
     if (mtu != 0 && b->gso_size + headers > mtu) {
@@ -115,7 +116,13 @@ static void learn(struct dp_io *io, struct dp_link *l, int fd, const struct dp_b
         l->segment_max_until = b->now + DP_SEGMENT_RETRY;
         return;
     }
-    dp_io_give_up(io, DP_OFFLOAD_UDP_SEGMENT, error);
+    if (went_apart && error != ENOMEM)
+        dp_io_give_up(io, DP_OFFLOAD_UDP_SEGMENT, error);
+}
+
+/* Whether the datagrams of a run may leave that the kernel refused whole. */
+static bool may_leave_apart(int error) {
+    return error == EMSGSIZE || error == EINVAL || error == EIO || error == EOPNOTSUPP || error == ENOPROTOOPT || error == ENOMEM;
 }
 
 /* Sends the datagrams of a run one by one. 1, or -errno of the first one refused: then the rest of the run is lost with it. */
@@ -157,11 +164,11 @@ int dp_link_send(struct dp_io *io, const struct dp_burst *b, unsigned n) {
     while (count < n && descriptor_for(io, l, b[count].df) == fd && !apart(io, l, &b[count]))
         count++;
     int sent = send_messages(fd, &l->send, b, count);
-    if (b[0].packets > 1 && (sent == -EMSGSIZE || sent == -EINVAL || sent == -EIO)) {
-        learn(io, l, fd, &b[0], -sent);
-        return send_apart(fd, &l->send, &b[0]);
-    }
-    return sent;
+    if (b[0].packets == 1 || sent >= 0 || !may_leave_apart(-sent))
+        return sent;
+    int left = send_apart(fd, &l->send, &b[0]);
+    learn(io, l, fd, &b[0], -sent, left > 0);
+    return left;
 }
 
 int dp_link_answer(int fd, const struct dp_addr *remote, const uint8_t *data, size_t octets) {

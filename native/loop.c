@@ -44,9 +44,7 @@ void dp_loop_flush(struct dp_loop *loop, bool to_links, uint64_t now) {
         dp_handover_wake(loop);
     while (at < loop->out_count) {
         int sent = loop->out_io->ops->send(loop->out_io, &loop->out[at], loop->out_count - at);
-        int given_up = atomic_exchange_explicit(&loop->out_io->offload_error, 0, memory_order_relaxed);
-        if (given_up != 0)
-            dp_io_report_offload(loop, loop->out_io, to_links, given_up, now);
+        dp_io_report_offload(loop, loop->out_io, to_links, now);
         if (sent > 0) {
             struct dp_tap *tap = dp_tap_of(loop->dp);
             if (__builtin_expect(tap != NULL, 0) && to_links)

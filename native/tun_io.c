@@ -201,28 +201,39 @@ static int write_cut(struct dp_io *io, const struct dp_burst *b) {
     return error;
 }
 
-/* Some kernels refuse super-packets although they accepted the offload, which is then given up: one in a UDP tunnel says nothing of
- * the others. 0 or -errno. */
-static int write_refused(struct dp_io *io, const struct dp_burst *b) {
+/* The packets of a refused super-packet go one by one. Where the device takes those, `error` was of the offload and not of the
+ * device. One in a UDP tunnel says nothing of the others, and a kernel that is short of memory nothing of either. 0 or -errno. */
+static int write_apart(struct dp_io *io, const struct dp_burst *b, int error) {
+    bool tunnel = (b->gso_type & DP_GSO_UDP_TUNNEL) != 0, passing = error == ENOMEM || error == ENOBUFS;
+    int apart = write_cut(io, b);
+    if (apart == 0 && !passing)
+        dp_io_give_up(io, tunnel ? TUNNEL : ALL, error);
+    return apart;
+}
+
+/* Some kernels refuse super-packets although they accepted the offload. 0 or -errno. */
+static int write_refused(struct dp_io *io, const struct dp_burst *b, int error) {
     struct tun *t = io->scratch;
-    bool tunnel = (b->gso_type & DP_GSO_UDP_TUNNEL) != 0;
-    if (tunnel && t->excess == 0) {
+    if (error == EINVAL && (b->gso_type & DP_GSO_UDP_TUNNEL) != 0 && t->excess == 0) {
         t->excess = ETH_HLEN;
         if (write_burst(io, b) >= 0)
             return 0;
         t->excess = 0;
-        if (errno != EINVAL)
-            return -errno;
+        error = errno;
     }
-    dp_io_give_up(io, tunnel ? TUNNEL : ALL, EINVAL);
-    return write_cut(io, b);
+    return write_apart(io, b, error);
+}
+
+/* Whether the packets of a super-packet may get through that did not: not where the device has no room, or is gone. */
+static bool may_go_apart(int error) {
+    return error != EAGAIN && error != EINTR && error != EBADFD && error != EBADF;
 }
 
 static int tun_send(struct dp_io *io, const struct dp_burst *b, unsigned n) {
     for (unsigned i = 0; i < n;) {
         int error = write_burst(io, &b[i]) >= 0 ? 0 : -errno;
-        if (error == -EINVAL && b[i].gso_type != VIRTIO_NET_HDR_GSO_NONE)
-            error = write_refused(io, &b[i]);
+        if (error != 0 && b[i].gso_type != VIRTIO_NET_HDR_GSO_NONE && may_go_apart(-error))
+            error = write_refused(io, &b[i], -error);
         if (error == 0)
             i++;
         else if (error != -EINTR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from ipsec_dp.cli.options import show_json
 from ipsec_dp.cli.route_checks import configurations, peer_ways, rules_before_ours
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host import HostError, privilege, probe
+from ipsec_dp.host.super_packets import OffloadFaults, OffloadTrial
 from ipsec_dp.ike import kem
 from ipsec_dp.ipsec.transforms import KEMS
 from ipsec_dp.util.text import shown_all
@@ -53,6 +55,7 @@ OFFLOADS: dict[str, str] = {
 FOR_SOME = {"udp_tunnel"}  # whose absence costs those alone who have such traffic
 MEMLOCK_OCTETS = 32 << 20  # the keys of 10,000 tunnels with room to spare
 VMGENID_LINUX = (6, 10)
+TRIAL_S = 2.0  # for super-packets
 
 
 def tun_device(_: Host) -> list[Check]:
@@ -70,6 +73,21 @@ def tun_device(_: Host) -> list[Check]:
         return [found, Check("TUN offloads", "ok", ", ".join(name for name, there in offloads.items() if there), means)]
     means = "; ".join(OFFLOADS[name] for name in missing)
     return [found, Check("TUN offloads", "warn", f"without {', '.join(missing)}", means, "a newer kernel")]
+
+
+def super_packets(_: Host) -> list[Check]:
+    """Whether super-packets of TUN devices come out as they went in."""
+    try:
+        with contextlib.closing(OffloadTrial.start()) as trial:
+            found = trial.result(TRIAL_S)
+    except OSError as error:
+        found = OffloadFaults(untried=str(error))
+    if found.wrong:
+        wrong = "; ".join(f"{name}: {fault}" for name, fault in found.wrong.items())
+        means = "the gateway leaves these offloads off, and such packets cross the interface one by one"
+        return [Check("super-packets", "warn", wrong, means, "another kernel")]
+    tried = f"as they should be: {', '.join(found.tried)}" if found.tried else "not tried"
+    return [Check("super-packets", "ok", tried, found.untried)]
 
 
 def udp_offloads(_: Host) -> list[Check]:
@@ -168,6 +186,7 @@ def interface_names(host: Host) -> list[Check]:
 CHECKS: tuple[Callable[[Host], list[Check]], ...] = (
     capabilities,
     tun_device,
+    super_packets,
     udp_offloads,
     processor,
     provider,

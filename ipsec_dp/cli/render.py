@@ -236,7 +236,13 @@ def view(answer: GatewayStatus) -> RenderableType:
     offloads = ", ".join(name for name, on in sorted(answer.offloads.items()) if on) or "none"
     head = Text.assemble(("gateway ", "dim"), answer.gateway, ("  provider ", "dim"), answer.provider, ("  offloads ", "dim"))
     head.append(offloads)
+    if answer.offloads_given_up:
+        head.append(f" (refused by the kernel: {', '.join(answer.offloads_given_up)})", style="yellow")
     parts: list[RenderableType] = [head]
+    given = answer.socket_buffers
+    if given is not None and min(given.receive, given.send) < given.asked:
+        least = octets(min(given.receive, given.send))
+        parts += [Text(f"socket buffers: {least}, though {octets(given.asked)} were asked for", style="yellow")]
     parts += [Text(f"warning: {warning}", style="yellow") for warning in folded(answer.warnings)]
     parts += ["", Text(summary(tunnels)), tunnel_table(tunnels)]
     if len(tunnels) <= EXPLAINED_MOST:  # of many the table is enough; what went wrong is always shown

@@ -149,6 +149,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
         keep_closed=gateway.keep_closed,
         strict=gateway.strict,
         offloads=resolve_offloads(gateway),
+        socket_buffer=gateway.socket_buffer,
         tunnels=tunnels,
         policies=policies,
         routes=_resolve_routes(document, findings),

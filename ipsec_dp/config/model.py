@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ipsec_dp.config.packets import DEFAULT_PACKETS, Packets
+from ipsec_dp.config.value_types import SOCKET_BUFFER
 from ipsec_dp.ipsec.rules import Rule
 from ipsec_dp.ipsec.selectors import ANY_IPV4, ANY_IPV6
 
@@ -186,7 +187,7 @@ class Tunnel:
     @property
     def names(self) -> tuple[str, ...]:
         """The DNS names in `remotes`: they say whom to call, and the identity alone who may call."""
-        return tuple(remote for remote in self.remotes if isinstance(remote, str))
+        return tuple(remote for remote in self.remotes if isinstance(remote, str)) if str in map(type, self.remotes) else ()
 
     @property
     def anywhere(self) -> bool:
@@ -277,6 +278,7 @@ class Config:
     keylog: Path | None = None  # where keys are written
     metrics: MetricsListen | None = None
     log: LogOutput = DEFAULT_LOG
+    socket_buffer: int = SOCKET_BUFFER  # octets of each outer socket's receive buffer, and of its send buffer
     warnings: tuple[Finding, ...] = ()
     _by_name: dict[str, Tunnel] = field(init=False, repr=False, compare=False)
 

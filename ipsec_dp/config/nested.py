@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from ipaddress import IPv4Address, IPv6Address, ip_network
+from itertools import count
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.util.few_changes import few_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ipsec_dp.config.model import Config, Policy, Route, Tunnel
     from ipsec_dp.ipsec.addresses import Address, Network
@@ -74,37 +76,58 @@ class Nesting:
     """What lies behind which tunnel. Asked for each peer of thousands of tunnels, so prefixes are looked up by their length."""
 
     def __init__(self, policies: Sequence[Policy], tunnels: Sequence[Tunnel], routes: Iterable[Route]) -> None:
+        self._given, self._written = tunnels, (tuple(policies), tuple(routes))
         self._tunnels = {tunnel.name: tunnel for tunnel in tunnels}
         self._covers: dict[tuple[int, int], dict[int, list[_Cover]]] = {}  # by IP version and length, then by address
-        routed = _routed(tunnels, routes)
-        order = 0
+        self._order = count(1)
+        routed = _routed(tunnels, self._written[1])
         for policy in policies:
             for selector in policy.selectors:
-                order += 1
+                order = next(self._order)
                 if policy.action == "bypass" or policy.tunnel in self._tunnels:
-                    self._add(order, None if policy.action == "bypass" else policy.tunnel, selector, routed)
+                    name = None if policy.action == "bypass" else policy.tunnel
+                    self._add(order, name, selector, () if name is None else routed[name])
         for tunnel in tunnels:
-            for selector in tunnel.selectors:
-                order += 1
-                self._add(order, tunnel.name, selector, routed)
+            self._extend(tunnel, routed[tunnel.name])
 
     @classmethod
     def of(cls, config: Config) -> Nesting:
         return cls(config.policies, config.tunnels, config.routes)
 
-    def _add(self, order: int, tunnel: str | None, selector: SelectorPair, routed: Mapping[str, list[Network]]) -> None:
-        if not _is_outer(selector):
-            return
-        prefixes = _prefixes(selector.remote)
-        if tunnel is not None and (0, 0) in prefixes:  # the routes say what of it is meant
-            prefixes = [
-                (prefix.prefixlen, int(prefix.network_address))
-                for prefix in routed.get(tunnel, ())
-                if prefix.version == selector.version
-            ]
-        for length, low in prefixes:
+    def adapt(self, config: Config) -> bool:
+        """Becomes that of `config`, where few tunnels came or went, and no others have prefixes of theirs. False, with nothing
+        changed: it cannot. The order of rules is that of bypasses before tunnels, and so none where there is no policy."""
+        changes = few_changes(self._given, config.tunnels)
+        if changes is None or any(self._written) or config.policies or config.routes:
+            return False
+        gone = [(place, tunnel.name) for tunnel in changes.removed for place in _places(tunnel)]
+        come = [place for tunnel in changes.added for place in _places(tunnel)]
+        free = {place for place, _ in gone}
+        if any({cover.tunnel for cover in self._at(place)} != {name} for place, name in gone):
+            return False
+        if len(set(come)) != len(come) or any(place not in free and self._at(place) for place in come):
+            return False
+        for version, length, low in free:
+            del self._covers[version, length][low]
+        for tunnel in changes.removed:
+            del self._tunnels[tunnel.name]
+        for tunnel in changes.added:
+            self._tunnels[tunnel.name] = tunnel
+            self._extend(tunnel, tunnel.routes)
+        self._given = config.tunnels
+        return True
+
+    def _at(self, place: _Place) -> Sequence[_Cover]:
+        return self._covers.get(place[:2], {}).get(place[2], ())
+
+    def _extend(self, tunnel: Tunnel, routed: Sequence[Network]) -> None:
+        for selector in tunnel.selectors:
+            self._add(next(self._order), tunnel.name, selector, routed)
+
+    def _add(self, order: int, tunnel: str | None, selector: SelectorPair, routed: Sequence[Network]) -> None:
+        for length, low in _outer_prefixes(selector, None if tunnel is None else routed):
             covers = self._covers.setdefault((selector.version, length), {}).setdefault(low, [])
-            if tunnel is None or sum(cover.tunnel not in (None, tunnel) for cover in covers) < OTHERS_MAX:
+            if not covers or tunnel is None or sum(cover.tunnel not in (None, tunnel) for cover in covers) < OTHERS_MAX:
                 covers.append(_Cover(order, tunnel, selector))
 
     def _over(self, peer: Address) -> Iterator[tuple[_Cover, int]]:
@@ -143,18 +166,21 @@ class Nesting:
     def silent(self) -> list[AddressRange]:
         """Where nobody is who may have an answer at once, whatever he asks: what tunnels to known peers protect, those peers apart,
         in order. Bypasses make no difference here, so it may be more than `of_stranger` refuses."""
-        found = []
+        known = {name for name, tunnel in self._tunnels.items() if _peers_known(tunnel)}
+        found = list[_Span]()
         for (version, length), rows in self._covers.items():
-            bits = (32 if version == 4 else 128) - length
-            for low, covers in rows.items():
-                if length and any(cover.tunnel is not None and _peers_known(self._tunnels[cover.tunnel]) for cover in covers):
-                    found.append((version, low, low + (1 << bits) - 1))
-        peers = {one for tunnel in self._tunnels.values() for one in tunnel.remotes if not isinstance(one, str)}
-        holes = sorted((one.version, int(one)) for one in peers if self.of_stranger(one) is None)
+            others = (1 << (32 if version == 4 else 128) - length) - 1
+            for low, covers in rows.items() if length else ():
+                if covers[0].tunnel in known or any(cover.tunnel in known for cover in covers):
+                    found.append((version, low, low + others))
+        addresses = (one for tunnel in self._tunnels.values() for one in tunnel.remotes if not isinstance(one, str))
+        peers = {(one.version, int(one)): one for one in addresses}
+        holes = sorted(place for place, one in peers.items() if self.of_stranger(one) is None)
         return [_range(*one) for one in _without(_merged(sorted(found)), holes)]
 
 
 _Span = tuple[int, int, int]  # IP version, first and last address
+_Place = tuple[int, int, int]  # IP version, length and first address of a prefix
 
 
 def _merged(spans: Iterable[_Span]) -> list[_Span]:
@@ -185,9 +211,27 @@ def _range(version: int, low: int, high: int) -> AddressRange:
     return AddressRange(kind(low), kind(high))
 
 
+def _outer_prefixes(selector: SelectorPair, routed: Sequence[Network] | None) -> list[tuple[int, int]]:
+    """Length and first address of the prefixes to which a rule decides on ESP or IKE of this host. `routed`: into the tunnel that
+    the rule is for; None: a bypass."""
+    if not _is_outer(selector):
+        return []
+    prefixes = _prefixes(selector.remote)
+    if routed is None or (0, 0) not in prefixes:
+        return prefixes
+    version = selector.version  # the routes say what of everything is meant
+    return [(prefix.prefixlen, int(prefix.network_address)) for prefix in routed if prefix.version == version]
+
+
+def _places(tunnel: Tunnel) -> set[_Place]:
+    """The prefixes of a tunnel that no [[route]] names."""
+    return {(selector.version, *prefix) for selector in tunnel.selectors for prefix in _outer_prefixes(selector, tunnel.routes)}
+
+
 def _prefixes(remote: AddressRange) -> list[tuple[int, int]]:
     """Length and first address of the prefixes that are the same addresses; quick where it is one, as it is mostly."""
-    low, differing = int(remote.low), int(remote.low) ^ int(remote.high)
+    low = int(remote.low)
+    differing = low ^ int(remote.high)
     if differing & (differing + 1) == 0 and low & differing == 0:
         return [(remote.low.max_prefixlen - differing.bit_length(), low)]
     return [(prefix.prefixlen, int(prefix.network_address)) for prefix in remote.prefixes]
@@ -195,7 +239,7 @@ def _prefixes(remote: AddressRange) -> list[tuple[int, int]]:
 
 def _peers_known(tunnel: Tunnel) -> bool:
     """Whether a tunnel's peers are addresses, neither "any" nor names."""
-    return bool(tunnel.remotes) and not any(isinstance(remote, str) for remote in tunnel.remotes)
+    return bool(tunnel.remotes) and str not in map(type, tunnel.remotes)
 
 
 def _routed(tunnels: Iterable[Tunnel], routes: Iterable[Route]) -> dict[str, list[Network]]:

@@ -85,6 +85,11 @@ def resolve_gateway(table: tables.Gateway, place: Place) -> tuple[str, int]:
             place.error("name", f"is missing, and the host's name {name!r} cannot stand for it", 'write e.g. name = "site-a"')
     if not 1 <= table.workers <= WORKERS_MAX:
         place.error("workers", f"{table.workers} workers cannot be", f"write a number from 1 to {WORKERS_MAX}")
+    if not value_types.SOCKET_BUFFER_MIN <= table.socket_buffer <= value_types.SOCKET_BUFFER_MAX:
+        least, most = value_types.SOCKET_BUFFER_MIN, value_types.SOCKET_BUFFER_MAX
+        place.error(
+            "socket_buffer", f"a buffer of {table.socket_buffer} octets cannot be", f"write a number from {least} to {most}"
+        )
     if isinstance(table.pin, tuple):
         if not table.pin:
             place.error("pin", "holds no CPU", "write the numbers of CPUs, true or false")

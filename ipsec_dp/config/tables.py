@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from ipsec_dp.config.value_types import (
+    SOCKET_BUFFER,
     Address,
     Addresses,
     Count,
@@ -32,6 +33,7 @@ from ipsec_dp.config.value_types import (
     RekeyAfter,
     Remote,
     Size,
+    SocketBuffer,
     Spi,
     Suite,
 )
@@ -66,6 +68,7 @@ class Gateway(Table, frozen=True, kw_only=True):
         Meta(description="routes of others, and addresses that have an end, do not narrow what 0.0.0.0/0 protects"),
     ] = False
     offloads: Offloads = "all"
+    socket_buffer: SocketBuffer = SOCKET_BUFFER
     nat_flows: Annotated[
         Literal["tell", "delete", "ignore"],
         Meta(

@@ -75,6 +75,16 @@ Offloads = Annotated[
     Literal["all", "none"] | tuple[OffloadName, ...],
     Meta(description="what the kernel may do in bulk, where it can: all, none, or names", examples=["all"]),
 ]
+SOCKET_BUFFER = 4 << 20
+SOCKET_BUFFER_MIN, SOCKET_BUFFER_MAX = 64 << 10, 64 << 20
+SocketBuffer = Annotated[
+    int,
+    Meta(
+        description="octets of each outer socket's receive buffer, and of its send buffer",
+        examples=[1 << 20],
+        extra_json_schema={"minimum": SOCKET_BUFFER_MIN, "maximum": SOCKET_BUFFER_MAX},
+    ),
+]
 Cpu = Annotated[int, Meta(description="a CPU, by its number", extra_json_schema={"minimum": 0, "maximum": 1023})]
 EspKeywords = Annotated[str, Meta(description="strongSwan's keywords", examples=["aes256gcm16-esn", "aes128-sha256-x25519"])]
 Suite = Annotated[str, Meta(description="strongSwan's keywords", examples=["aes128gcm16", "aes128gcm16-esn"])]

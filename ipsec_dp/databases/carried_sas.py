@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct
 
 from ipsec_dp.dataplane import Direction, ExportedSa, SaHandle
-from ipsec_dp.dataplane.moving import RECORD_OCTETS, record_layout
+from ipsec_dp.dataplane.moving import RECORD_OCTETS, put_record, record_layout
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.ipsec.spi import spi_text
 from ipsec_dp.util.leaves import Here, Sealed
+from ipsec_dp.util.wiping import wipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable, Mapping
 
-    from ipsec_dp.dataplane import Endpoint, OuterPath, SaParams
+    from ipsec_dp.dataplane import OuterPath, SaParams
 
-_End = tuple[bytes, int, int]
+ELSEWHERE: Final = b"\0"
+"""In the place of a key: too short to be one of any suite."""
 
 
 class CarriedSa(Struct, frozen=True, forbid_unknown_fields=True):
-    """`installed`: seconds of this host's clock. `reported`: conditions that were acted on, or told, already."""
+    """`installed`: seconds of this host's clock. `reported`: conditions that were acted on, or told, already. `handle`: what its
+    source has it by."""
 
     sa: Sealed[ExportedSa]
     installed: Here[float]
     reported: Sealed[int]
+    handle: Here[int] = 0
 
 
 class CarriedSad(Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,101 +49,66 @@ class CarriedSad(Struct, frozen=True, forbid_unknown_fields=True):
         return [each.sa for each in self.sas if (each.sa.direction, each.sa.spi) == (direction, spi)]
 
 
-class CarriedKeys:
-    """The keying material among what is carried, for `ike.carried.keys.KeysOf`; `pairs`: inbound SPI, outbound SPI and path of
-    each CHILD_SA that sends."""
+class KeysElsewhere:
+    """For `ike.carried.keys.KeysOf`, where keys go with the SAs and not with IKE; `senders`: the inbound SPIs of the CHILD_SAs that
+    send, each with others that are not looked at."""
 
-    def __init__(self, carried: CarriedSad, pairs: Iterable[tuple[int, int, OuterPath]]) -> None:
-        self._inbound = {each.sa.spi: each.sa for each in carried.sas if each.sa.direction == Direction.INBOUND}
-        self._outbound = {
-            (each.sa.spi, each.sa.path.ends): each.sa
-            for each in carried.sas
-            if each.sa.direction == Direction.OUTBOUND and each.sa.path is not None
-        }
-        self._senders = {spi_in: (spi_out, (path.local, path.remote)) for spi_in, spi_out, path in pairs}
+    def __init__(self, senders: Iterable[tuple[int, int, OuterPath]]) -> None:
+        self._senders = {spi_in for spi_in, _, _ in senders}
 
-    def __call__(self, spi: int) -> tuple[bytearray | bytes, bytearray | bytes]:
-        """Of a CHILD_SA by its inbound SPI; empty: there is no such SA."""
-        inbound = self._inbound.get(spi)
-        outbound = self._outbound.get(self._senders[spi]) if spi in self._senders else None
-        return b"" if inbound is None else inbound.keymat, b"" if outbound is None else outbound.keymat
-
-
-class CarriedRow(Struct, frozen=True, array_like=True):
-    """Whose record it is; `ends`: address, port and scope of both ends of an outbound SA's path. The rest as in `CarriedSa`."""
-
-    direction: Sealed[int]
-    spi: Sealed[int]
-    suite: Sealed[str]
-    ends: Sealed[tuple[_End, _End] | None]
-    installed: Here[float]
-    reported: Sealed[int]
+    def __call__(self, spi: int) -> tuple[bytes, bytes]:
+        """In the place of the keys of a CHILD_SA, by its inbound SPI."""
+        return ELSEWHERE, ELSEWHERE if spi in self._senders else b""
 
 
 class CarriedRecords(Struct, frozen=True, forbid_unknown_fields=True):
-    """As `CarriedSad`, for a process of the same `layout` (`record_layout`): one record of the data plane for each row."""
+    """As `CarriedSad`, for a process of the same `layout` (`record_layout`) in which they wait: one record of the data plane for
+    each of `handles`, as the source has them. `reported`: by place, where there is any."""
 
     layout: Here[bytes]
-    rows: Sealed[tuple[CarriedRow, ...]]
+    handles: Here[list[int]]
+    reported: Sealed[dict[int, int]]
     records: Here[bytearray]
     left_out: Sealed[tuple[tuple[int, str], ...]] = ()
 
     def __repr__(self) -> str:
-        return f"<CarriedRecords of {len(self.rows)} SAs>"
+        return f"<CarriedRecords of {len(self.handles)} SAs>"
 
     def __rich_repr__(self) -> list[tuple[str, object]]:
         return []
 
     def wipe(self) -> None:
         """Overwrites all keying material with zeros."""
-        self.records[:] = bytes(len(self.records))
+        wipe(self.records)
 
     def check(self) -> None:
         """Raises DataPlaneError (EINVAL) for what cannot be read here."""
         if self.layout != record_layout():
             raise DataPlaneError(errno.EINVAL, "the records of SAs are of another layout: they are to be carried one by one")
-        if len(self.records) != len(self.rows) * RECORD_OCTETS:
-            raise DataPlaneError(errno.EINVAL, f"{len(self.records)} octets are no records of {len(self.rows)} SAs")
+        if len(self.records) != len(self.handles) * RECORD_OCTETS:
+            raise DataPlaneError(errno.EINVAL, f"{len(self.records)} octets are no records of {len(self.handles)} SAs")
 
 
 class NotCarried(NamedTuple):
-    """`waiting`: SAs for which no record came, which wait on; `rest`: SPIs of the records that nobody waited for."""
+    """`waiting`: SAs for which no record came, which wait on; `rest`: as the source has them, those that nobody waited for."""
 
     waiting: tuple[SaHandle, ...]
     rest: tuple[int, ...]
 
 
-Whose = tuple[int, int, str, tuple[_End, _End] | None]
-"""What an SA is known by when its key is not there: direction, SPI, suite, and the ends of its path, for peers choose SPIs."""
-
-
-def _end(end: Endpoint) -> _End:
-    return end.address.packed, end.port, end.scope
-
-
-def whose(direction: Direction, spi: int, suite: str, path: OuterPath | None) -> Whose:
-    return int(direction), spi, suite, None if path is None else (_end(path.local), _end(path.remote))
-
-
-def in_order(carried: CarriedRecords, waiting: Iterable[tuple[Whose, SaHandle]]) -> tuple[list[SaHandle], list[int], NotCarried]:
-    """The SAs that both sides have, their places among the rows, and the others. Of two that are known by the same none is taken:
-    which key is whose cannot be told."""
-    places: dict[Whose, list[int]] = {}
-    for place, row in enumerate(carried.rows):
-        places.setdefault((row.direction, row.spi, row.suite, row.ends), []).append(place)
-    handles: dict[Whose, list[SaHandle]] = {}
-    for who, handle in waiting:
-        handles.setdefault(who, []).append(handle)
-    both = {who: (found[0], places[who][0]) for who, found in handles.items() if len(found) == len(places.get(who, ())) == 1}
-    lacking = tuple(handle for who, found in handles.items() if who not in both for handle in found)
-    taken = {place for _, place in both.values()}
-    rest = tuple(row.spi for place, row in enumerate(carried.rows) if place not in taken)
-    return [handle for handle, _ in both.values()], [place for _, place in both.values()], NotCarried(lacking, rest)
+def in_order(
+    carried: CarriedRecords, ours: Mapping[int, SaHandle], waiting: Container[SaHandle]
+) -> tuple[list[SaHandle], list[int], tuple[int, ...]]:
+    """The SAs that both sides have, their places among the records, and the others. `ours`: by the source's handle."""
+    found = [ours.get(handle) for handle in carried.handles]
+    places = [place for place, handle in enumerate(found) if handle is not None and handle in waiting]
+    rest = () if len(places) == len(found) else tuple({*carried.handles} - {carried.handles[place] for place in places})
+    return [handle for place in places if (handle := found[place]) is not None], places, rest
 
 
 def records_at(carried: CarriedRecords, places: list[int]) -> bytearray:
     """The records at these places, in their order; the others are wiped, and so are all in `carried`."""
-    if places == list(range(len(carried.rows))):
+    if places == list(range(len(carried.handles))):
         return carried.records
     found = bytearray(len(places) * RECORD_OCTETS)
     view = memoryview(carried.records)
@@ -148,6 +117,22 @@ def records_at(carried: CarriedRecords, places: list[int]) -> bytearray:
     view.release()
     carried.wipe()
     return found
+
+
+def records_of(carried: CarriedSad) -> CarriedRecords:
+    """SAs that came one by one, from a program that lays records out otherwise, as records of ours. Raises DataPlaneError (EINVAL),
+    and none is left."""
+    records = bytearray(len(carried.sas) * RECORD_OCTETS)
+    try:
+        for place, each in enumerate(carried.sas):
+            put_record(each.sa, records, place)
+    except DataPlaneError:
+        wipe(records)
+        raise
+    finally:
+        carried.wipe()
+    reported = {place: each.reported for place, each in enumerate(carried.sas) if each.reported}
+    return CarriedRecords(record_layout(), [each.handle for each in carried.sas], reported, records, carried.left_out)
 
 
 class Arrivals:

@@ -16,21 +16,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ipsec_dp.databases.carried_sas import (
     Arrivals,
     CarriedRecords,
-    CarriedRow,
     CarriedSa,
     CarriedSad,
     NotCarried,
-    Whose,
     in_order,
     records_at,
-    whose,
 )
 from ipsec_dp.dataplane import Channel, Direction, Offload, PuntKind, SaCondition, SaFlag, SaHandle, SaParams, owner_of
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from ipsec_dp.dataplane import DataPlane, Endpoint, ExportedSa, Limits, OuterPath, Punt, SaInfo, TunnelTraffic
     from ipsec_dp.ipsec.addresses import Address
@@ -116,6 +114,7 @@ class SaRecord:
     path: OuterPath | None = None  # outbound: where its packets go
     reported: SaFlag = field(default=SaFlag(0))  # conditions that `events` or `rescan` gave already
     replay_window: int | None = None  # inbound: packets
+    fragments_also: bool = False
 
 
 class SelectorTexts(NamedTuple):
@@ -157,8 +156,28 @@ def _device(punt: Punt) -> tuple[int | None, int | None]:
     return None if punt.interface == _NONE else punt.interface, None if punt.link == _NO_LINK else punt.link
 
 
-def _whose(record: SaRecord) -> Whose:
-    return whose(record.direction, record.spi, str(record.suite), record.path)
+class Unowned:
+    """SAs that are there and wait for whoever installs them; each once. `children`: the numbers of CHILD_SAs that were taken."""
+
+    def __init__(self, records: Iterable[SaRecord]) -> None:
+        self.children: set[int] = set()
+        self._there: dict[tuple[int, int, str, int], list[SaRecord]] = {}
+        for each in records:
+            self._there.setdefault((each.direction, each.spi, str(each.suite), each.tunnel), []).append(each)
+
+    @property
+    def rest(self) -> list[SaHandle]:
+        """Those that nobody has taken."""
+        return [each.handle for there in self._there.values() for each in there]
+
+    def take(self, params: SaParams) -> SaHandle:
+        """Raises DataPlaneError (ENOKEY) when there is none, or several that cannot be told from each other."""
+        there = self._there.get((params.direction, params.spi, str(params.suite), params.tunnel), [])
+        same = [each for each in there if each.path == params.path] if len(there) > 1 else there
+        if len(same) != 1:
+            raise DataPlaneError(errno.ENOKEY, f"no {params.direction.name.lower()} SA {spi_text(params.spi)} came along")
+        there.remove(found := same[0])
+        return found.handle
 
 
 K = TypeVar("K")
@@ -192,6 +211,8 @@ class Sad:
         self._arrivals: Arrivals | None = None
         self._waits = False  # whether what is installed now waits for `import_all`
         self._waiting: dict[SaHandle, None] = {}
+        self._unowned: Unowned | None = None
+        self.expected: dict[int, Endpoint] = {}  # SPIs that `expect_spi` named to a peer, until they are installed or released
 
     def allocate_spi(self, random: int, receiver: int = 0) -> int:
         """An SPI to announce to the peer, kept until it is installed or released. Its datagrams come to worker `receiver`."""
@@ -213,14 +234,23 @@ class Sad:
             if error.errno != errno.ENOSPC:
                 raise
             return False
+        self.expected[spi] = peer
         return True
 
+    def claim_spi(self, spi: int) -> None:
+        """An SPI that was announced to a peer elsewhere; as `DataPlane.claim_spi`, but once more is nothing more."""
+        if spi not in self.expected:
+            self._plane.claim_spi(spi)
+
     def release_spi(self, spi: int) -> None:
+        self.expected.pop(spi, None)
         self._plane.release_spi(spi)
 
     def install(self, params: SaParams) -> SaHandle:
         """An inbound SA is ready to receive on return, an outbound one sends nothing before `switch`. Raises DataPlaneError; the
         caller wipes the keys either way."""
+        if self._unowned is not None:
+            return self._owned(params, self._unowned)
         carried = None if self._arrivals is None else self._arrivals.take(params)
         handle = self._put(params, carried)
         self.records[handle] = SaRecord(
@@ -235,9 +265,12 @@ class Sad:
             params.path,
             reported=SaFlag(0 if carried is None else carried.reported),
             replay_window=params.replay_window if params.direction is Direction.INBOUND else None,
+            fragments_also=params.fragments_also,
         )
         self._handles.setdefault(params.tunnel, set()).add(handle)
-        if params.direction is Direction.OUTBOUND:
+        if params.direction is Direction.INBOUND:
+            self.expected.pop(params.spi, None)
+        else:
             self._by_spi.setdefault(params.spi, set()).add(handle)
             self._senders.setdefault(_ends(params.path), set()).add(handle)
         return handle
@@ -265,6 +298,8 @@ class Sad:
         """A CHILD_SA of a tunnel. Packets take the first one, in the order of adding, whose selectors hold them."""
         number = self._plane.add_child(tunnel, selectors)
         child = ChildSa(number, tunnel, tuple(selectors), inbound)
+        if self._unowned is not None:
+            self._unowned.children.add(number)
         self.children[number] = self._of_tunnel.setdefault(tunnel, {})[number] = child
         if inbound is not None:
             self._users.setdefault(inbound, {})[number] = child
@@ -308,6 +343,12 @@ class Sad:
         for handle in (child.outbound, child.inbound):
             if handle is not None:
                 self.remove(handle)
+
+    def forget_child(self, child: ChildSa) -> None:
+        """Ends a CHILD_SA; its SAs stay."""
+        self.switch(child, None)
+        child.inbound = None
+        self.remove_child(child)
 
     def set_path(self, handle: SaHandle, path: OuterPath) -> None:
         """An outbound SA's packets go there from now on."""
@@ -375,15 +416,25 @@ class Sad:
         """All SAs whole, which are retired by this. Raises DataPlaneError (EAGAIN), and none has left, while a loop has packets
         from before: it is to be asked again."""
         leaving, left_out = self._leaving()
-        each = [CarriedSa(self.export_sa(record.handle), record.installed, int(record.reported)) for record in leaving]
+        each = [
+            CarriedSa(self.export_sa(record.handle), record.installed, int(record.reported), int(record.handle))
+            for record in leaving
+        ]
         return CarriedSad(tuple(each), left_out)
 
     def export_all(self) -> CarriedRecords:
         """`export`, in one call of the data plane, for `import_all` of a process of the same `record_layout`."""
-        leaving, left_out = self._leaving()
-        records = self._plane.export_many([record.handle for record in leaving])
-        rows = tuple(CarriedRow(*_whose(record), record.installed, int(record.reported)) for record in leaving)
-        return CarriedRecords(record_layout(), rows, records, left_out)
+        leaving = list(self.records.values())
+        left_out: tuple[tuple[int, str], ...] = ()
+        try:
+            records = self._plane.export_many(list(self.records))
+        except DataPlaneError as error:
+            if error.errno == errno.EAGAIN:
+                raise
+            leaving, left_out = self._leaving()  # one of them cannot, which is looked for
+            records = self._plane.export_many([record.handle for record in leaving])
+        reported = {place: int(record.reported) for place, record in enumerate(leaving) if record.reported}
+        return CarriedRecords(record_layout(), [int(record.handle) for record in leaving], reported, records, left_out)
 
     def _leaving(self) -> tuple[list[SaRecord], tuple[tuple[int, str], ...]]:
         """The SAs that can leave, all of them now, and SPI and why of those that cannot. All are retired. As `export`."""
@@ -412,6 +463,11 @@ class Sad:
             self._arrivals = None
             carried.wipe()
 
+    @property
+    def waiting(self) -> tuple[SaHandle, ...]:
+        """The SAs that `awaiting` made and that have not gone on."""
+        return tuple(self._waiting)
+
     @contextmanager
     def awaiting(self) -> Iterator[None]:
         """Within it `install` takes no keying material: the SA neither seals nor opens (retired) before `import_all`."""
@@ -421,21 +477,62 @@ class Sad:
         finally:
             self._waits = False
 
-    def import_all(self, carried: CarriedRecords) -> NotCarried:
-        """The SAs that wait go on from these records, while receiving is paused. All keying material in it is wiped, whatever comes
-        of it. Raises DataPlaneError: as `DataPlane.go_on`; EINVAL also for records of another layout."""
+    def import_all(self, carried: CarriedRecords, ours: Mapping[int, SaHandle]) -> NotCarried:
+        """The SAs that wait go on from these records, while receiving is paused; `ours`: which they are, by the source's handle.
+        All keying material in it is wiped, whatever comes of it. Raises DataPlaneError: as `DataPlane.go_on`; EINVAL also for
+        records of another layout."""
         try:
             carried.check()
-            waiting = ((_whose(self.records[handle]), handle) for handle in self._waiting)
-            handles, places, others = in_order(carried, waiting)
+            handles, places, rest = in_order(carried, ours, self._waiting)
             self._plane.go_on(handles, records_at(carried, places))
-        finally:
+        except BaseException:
             carried.wipe()
-        for handle, place in zip(handles, places, strict=True):
+            raise
+        for handle in handles:
             del self._waiting[handle]
-            record, row = self.records[handle], carried.rows[place]
-            record.installed, record.reported = row.installed, SaFlag(row.reported)
-        return others
+        for place, flags in carried.reported.items():
+            if (handle_there := ours.get(carried.handles[place])) is not None:
+                self.records[handle_there].reported = SaFlag(flags)
+        return NotCarried(self.waiting, rest)
+
+    @contextmanager
+    def adopting(self) -> Iterator[Unowned]:
+        """Within it `install` gives the SA that is there already, each once, and refuses one that is not (ENOKEY); keying material
+        means nothing. What nobody has asked for is for `end_unowned`."""
+        self._unowned = unowned = Unowned(self.records.values())
+        try:
+            yield unowned
+        finally:
+            self._unowned = None
+
+    @property
+    def adopts(self) -> bool:
+        """Whether `install` gives what is there already."""
+        return self._unowned is not None
+
+    def _owned(self, params: SaParams, unowned: Unowned) -> SaHandle:
+        handle = unowned.take(params)
+        if params.path is not None and self.records[handle].path != params.path:
+            self.set_path(handle, params.path)
+        return handle
+
+    def adopted_child(self, outbound: SaHandle | None) -> ChildSa | None:
+        """While SAs are adopted: the CHILD_SA that sends by this one already."""
+        if self._unowned is None or outbound is None:
+            return None
+        found = next((child for child in self._users.get(outbound, {}).values() if child.outbound == outbound), None)
+        if found is not None:
+            self._unowned.children.add(found.number)
+        return found
+
+    def end_unowned(self, unowned: Unowned, kept: Collection[int]) -> list[int]:
+        """No SA stays that nobody rekeys, deletes or watches; but those of the tunnels `kept`. The SPIs of those that ended."""
+        for child in [one for one in self.children.values() if one.tunnel not in kept and one.number not in unowned.children]:
+            self.forget_child(child)
+        ended = [self.records[handle] for handle in unowned.rest if self.records[handle].tunnel not in kept]
+        for record in ended:
+            self.remove(record.handle)
+        return [record.spi for record in ended]
 
     # ---- events
 

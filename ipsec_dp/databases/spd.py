@@ -55,7 +55,9 @@ class Spd:
 
     def reconfigure(self, config: Config) -> None:
         """The rules of another configuration; what is gone keeps its number until `forget`. Raises IndicesUsedUpError."""
-        for tunnel in config.tunnels:
+        compiled = self._compiled
+        new = [tunnel for tunnel in config.tunnels if (known := compiled.get(tunnel.name)) is None or known[0] is not tunnel]
+        for tunnel in new:
             self.tunnels.take(tunnel.name)
             self.interface_of[tunnel.name] = self.interfaces.take(tunnel.interface)
         wanted = dict.fromkeys(tunnel.interface for tunnel in config.tunnels)
@@ -63,11 +65,8 @@ class Spd:
         named = {policy.tunnel for policy in config.policies if policy.tunnel is not None}
         first = rules_of(config.policies, tuple(config.tunnel(name) for name in named))
         self._before = b"".join(self._compile(rule, everywhere) for rule in first if rule.policy is not None)
-        for tunnel in config.tunnels:
-            known = self._compiled.get(tunnel.name)
-            if known is None or known[0] is not tunnel:
-                rules = b"".join(self._compile(rule, ()) for rule in rules_of((), (tunnel,)))
-                self._compiled[tunnel.name] = tunnel, rules
+        for tunnel in new:
+            compiled[tunnel.name] = tunnel, b"".join(self._compile(rule, ()) for rule in rules_of((), (tunnel,)))
         self._order = tuple(tunnel.name for tunnel in config.tunnels)
 
     def forget(self, tunnels: Iterable[str], interfaces: Iterable[str]) -> list[int]:

@@ -49,6 +49,10 @@ class EndpointValue(Struct, frozen=True, array_like=True):
     port: int
     scope: int
 
+    @classmethod
+    def of(cls, end: Endpoint) -> EndpointValue:
+        return cls(end.address.packed, end.port, end.scope)
+
     @property
     def endpoint(self) -> Endpoint:
         return Endpoint(ipaddress.ip_address(self.address), self.port, self.scope)
@@ -65,6 +69,12 @@ class PathValue(Struct, frozen=True, array_like=True):
     dscp_value: int
     hop_limit: int
     outer: int
+
+    @classmethod
+    def of(cls, path: OuterPath) -> PathValue:
+        ends = EndpointValue.of(path.local), EndpointValue.of(path.remote)
+        choices = int(path.encapsulation), int(path.df), int(path.dscp), path.dscp_value, path.hop_limit, int(path.outer)
+        return cls(*ends, *choices)
 
     @property
     def ends(self) -> tuple[Endpoint, Endpoint]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ipsec_dp._native import ffi, lib
 from ipsec_dp.dataplane.convert import check, endpoint_of, set_endpoint
 from ipsec_dp.dataplane.types import ALL_OFFLOADS, TUN_OFFLOADS, Df, Encapsulation, Endpoint, MemoryDatagram, MemoryPacket, Offload
 from ipsec_dp.errors import DataPlaneError
+
+if TYPE_CHECKING:
+    from ipsec_dp.ipsec.addresses import Address
 
 
 class Devices:
@@ -19,6 +22,8 @@ class Devices:
         self._wanted = wanted
         self._tuns: set[tuple[int, int]] = set()  # (worker, number) of what is attached
         self._links: set[tuple[int, int]] = set()
+        self._addresses: dict[tuple[int, int], Address] = {}  # of links with real sockets
+        self._given_up: dict[Address | None, Offload] = {}  # by devices that are gone: of a local address, or of TUN devices (None)
 
     def close(self) -> None:
         if self._dp != ffi.NULL:
@@ -46,13 +51,36 @@ class Devices:
             self._tuns.add((worker, interface))
             return
         check(lib.dp_tun_attach(self.c, worker, interface, descriptor), "attaching a TUN device")
+        allowed = self._wanted & ~self._given_up_for(None)
         self._tuns.add((worker, interface))
-        if self._wanted != ALL_OFFLOADS:
-            self.set_tun_offloads(interface, self.tun_offloads(interface, worker) & self._wanted, worker)
+        if allowed != ALL_OFFLOADS:
+            self.set_tun_offloads(interface, self.tun_offloads(interface, worker) & allowed, worker)
 
     def detach_tun(self, interface: int, worker: int = 0) -> None:
+        given_up = _given_up_by(self.c, worker, interface, link=False)
         check(lib.dp_tun_detach(self.c, worker, interface), "detaching a TUN device")
+        if given_up:
+            self._given_up[None] = self._given_up.get(None, Offload(0)) | given_up
         self._tuns.discard((worker, interface))
+
+    def _given_up_for(self, local: Address | None) -> Offload:
+        """What the kernel did not do for any TUN device (None), or any socket of a local address, since this process began."""
+        found = self._given_up.get(local, Offload(0))
+        if local is None:
+            for worker, interface in self._tuns:
+                found |= _given_up_by(self.c, worker, interface, link=False)
+            return found
+        for (worker, link), address in self._addresses.items():
+            if address == local:
+                found |= _given_up_by(self.c, worker, link, link=True)
+        return found
+
+    def given_up(self) -> list[str]:
+        """Names of the offloads that the kernel said it does and then did not, for one device at least."""
+        found = Offload(0)
+        for local in {None, *self._given_up, *self._addresses.values()}:
+            found |= self._given_up_for(local)
+        return [str(flag.name).lower() for flag in Offload if flag in found]
 
     def attach_link(
         self,
@@ -71,14 +99,19 @@ class Devices:
         arguments = self.c, worker, encapsulation, c, receive, int(receive_df), other
         result = lib.dp_link_attach(*arguments) if on is None else lib.dp_link_inherit(*arguments, on)
         link = check(result, f"attaching sockets of {local.address}")
+        allowed = self._wanted & ~self._given_up_for(local.address)
         self._links.add((worker, link))
-        if on is None and self._wanted != ALL_OFFLOADS:
-            self.set_link_offloads(link, self.link_offloads(link, worker) & self._wanted, worker)
+        self._addresses[worker, link] = local.address
+        if on is None and allowed != ALL_OFFLOADS:
+            self.set_link_offloads(link, self.link_offloads(link, worker) & allowed, worker)
         return link
 
     def detach_link(self, link: int, worker: int = 0) -> None:
+        given_up = _given_up_by(self.c, worker, link, link=True)
         check(lib.dp_link_detach(self.c, worker, link), "detaching sockets")
         self._links.discard((worker, link))
+        if (local := self._addresses.pop((worker, link), None)) is not None and given_up:
+            self._given_up[local] = self._given_up.get(local, Offload(0)) | given_up
 
     def receive_off_tun(self, interface: int, worker: int) -> None:
         """This worker only writes to the interface: another one has the same descriptor and reads it. Before `start`."""
@@ -186,3 +219,7 @@ class Devices:
             hop_limit=meta.hop_limit,
             flow_label=meta.flow_label,
         )
+
+
+def _given_up_by(c: Any, worker: int, number: int, *, link: bool) -> Offload:
+    return Offload(check(lib.dp_offloads_given_up(c, worker, link, number), "reading what was given up"))

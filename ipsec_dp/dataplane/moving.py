@@ -27,6 +27,7 @@ from ipsec_dp.dataplane.kept import KeptPacket, kept_of, packets_of
 from ipsec_dp.dataplane.types import DROP_NAMES, Direction, SaHandle
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.ipsec.spi import spi_text
+from ipsec_dp.util.wiping import wipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,15 @@ def record_layout() -> bytes:
     """What two programs have in common when the one reads the other's records; else SAs go one by one, as values."""
     shape = RECORD_OCTETS, ffi.sizeof("struct dp_sa_state"), SA_MODEL, sys.byteorder, DROP_NAMES
     return hashlib.sha256(repr(shape).encode()).digest()
+
+
+def put_record(sa: ExportedSa, records: bytearray, place: int) -> None:
+    """One that came as a value as the record at that place, for `go_on`. Raises DataPlaneError (EINVAL)."""
+    c, record = state_of(sa, 0), ffi.from_buffer("struct dp_sa_record[]", records)[place]
+    if len(sa.keymat) > lib.DP_KEYMAT_ROOM:
+        raise DataPlaneError(errno.EINVAL, f"{sa!r} has more keying material than any suite")
+    record.state, record.keymat_octets = c[0], len(sa.keymat)
+    ffi.memmove(record.keymat, sa.keymat, len(sa.keymat))
 
 
 class Moving(IkeGate):
@@ -116,14 +126,15 @@ class Moving(IkeGate):
     def export_many(self, handles: Sequence[SaHandle]) -> bytearray:
         """These SAs whole, all of them retired by this, or none has left (DataPlaneError, as `export_sa`; EINVAL: one is named
         twice). RECORD_OCTETS of each for `go_on` of a process of the same `record_layout`; whoever has them wipes them."""
+        c, retire = self.c, lib.dp_sa_retire
         for handle in handles:
-            self.retire(handle)
+            check(retire(c, handle), "retiring an SA")
         records = bytearray(len(handles) * RECORD_OCTETS)
-        c = ffi.from_buffer("struct dp_sa_record[]", records)
+        into = ffi.from_buffer("struct dp_sa_record[]", records)
         try:
-            check(lib.dp_sa_export_many(self.c, handles, len(handles), c), "exporting SAs")
+            check(lib.dp_sa_export_many(c, handles, len(handles), into), "exporting SAs")
         except DataPlaneError:
-            records[:] = bytes(len(records))
+            wipe(records)
             raise
         return records
 
@@ -138,7 +149,7 @@ class Moving(IkeGate):
             result = lib.dp_sa_go_on_many(self.c, handles, len(handles), c, done)
             check(result, f"going on with SAs, the one behind {done[0]} of them")
         finally:
-            records[:] = bytes(len(records))
+            wipe(records)
 
     def claim_spi(self, spi: int) -> None:
         """An inbound SPI that was announced to a peer elsewhere: as if it had been allocated here. Raises DataPlaneError (EEXIST:

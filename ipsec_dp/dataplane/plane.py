@@ -322,6 +322,10 @@ class DataPlane(Moving):
             found.append(self._counters(c))
         return found
 
+    def worker_octets(self, worker: int) -> int:
+        """What a worker and its buffers for packets take, once traffic has touched all of them."""
+        return check(lib.dp_worker_octets(self.c, worker), "reading a worker's memory")
+
     def _counters(self, c: Any) -> Counters:
         return Counters(
             drops_of(c.drops),

@@ -69,9 +69,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ipsec_dp.config import Config, Tunnel
-    from ipsec_dp.dataplane import OuterPath
+    from ipsec_dp.dataplane import Offload, OuterPath
     from ipsec_dp.ike.actions import Event
-    from ipsec_dp.ipsec.addresses import Address, AddressRange
+    from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.keying.status import KeyingStatus
     from ipsec_dp.network.host import Host, OuterLinks
     from ipsec_dp.util.clock import Clock
@@ -127,12 +127,6 @@ def _load_exposition() -> None:
     from ipsec_dp.gateway import exposition  # noqa: F401 - it is there from now on
 
 
-def _nesting_of(config: Config) -> tuple[Nesting, list[AddressRange]]:
-    """What lies behind which tunnel, and where nobody may have an answer at once."""
-    made = Nesting.of(config)
-    return made, made.silent()
-
-
 class Composition:
     """The parts of one gateway. `config` is the configuration in force; `engine` is there while the gateway is up."""
 
@@ -175,6 +169,14 @@ class Composition:
     def ike(self) -> IkeDriver | None:
         return None if self.engine is None else self.engine.ike
 
+    def _offloads(self) -> Offload:
+        """Those that may be used. What the kernel was found to do wrongly is a condition."""
+        faults = {name: text for name, text in self.substitutes.offload_faults.items() if name in self.config.offloads}
+        text = "this kernel does not do what it says of super-packets, so these offloads are off: "
+        found = "; ".join(f"{name} ({fault})" for name, fault in sorted(faults.items()))
+        self.host.conditions.become("offloads", {"trial": text + found} if faults else {})
+        return offloads_named(self.config.offloads - faults.keys())
+
     def data_plane(self) -> DataPlane:
         """Raises GatewayFailedError, DataPlaneError."""
         return self.substitutes.plane(
@@ -184,7 +186,7 @@ class Composition:
             stranger_rate=LIMITS.datagrams_a_second,
             stranger_burst=LIMITS.datagrams_at_once,
             hold_octets=HOLD_OCTETS,
-            offloads=offloads_named(self.config.offloads),
+            offloads=self._offloads(),
             workers=self.config.workers,
             ike=ike_rates(LIMITS),
         )
@@ -290,6 +292,7 @@ class Composition:
             notices=notices,
             clock=clock,
             upgraded_at=lambda: self.upgraded_at,
+            buffers=lambda: links.buffers,
         )
         readings = Readings(self.config, asked)
         parts = ReloadParts(
@@ -301,7 +304,7 @@ class Composition:
             manual,
             ike,
             self.services,
-            (notices, inspection, examples, readings, self.log),
+            (notices, inspection, examples, readings, self.log, links),
             self.mtus.first_of,
             self.nat_flows.before_routes,
         )
@@ -335,11 +338,12 @@ class Composition:
 
     async def reconfigure(self, config: Config) -> None:
         """Another configuration is in force; outer headers are as it says."""
-        nesting, silent = await asyncio.to_thread(_nesting_of, config)
-        self.config, self._nesting = config, nesting
+        if not self._nesting.adapt(config):
+            self._nesting = await asyncio.to_thread(Nesting.of, config)
+        self.config = config
         self._tell_risks()
         if self._watch is not None:
-            self._watch.silent_towards(silent)
+            self._watch.silent_towards(await asyncio.to_thread(self._nesting.silent))
         if self._children is None:
             return
         async for name, path in in_slices(tuple(self._children.paths().items())):

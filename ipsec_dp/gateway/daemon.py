@@ -112,6 +112,7 @@ def run(
                     place=held.place(substitutes.place) if successor is None else successor.place(held.place(substitutes.place)),
                     in_force=held.in_force(substitutes.in_force),
                     reloading=manager.reloading,
+                    offload_faults=held.offload_faults(),
                 )
                 gateway = Gateway(config, control_path, clock=clock, trial=trial, substitutes=substitutes, log=written)
                 held.tell(gateway.conditions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ipsec_dp.keying.manual import ManualSas
     from ipsec_dp.util.clock import Clock, Timer
 
+UNSIZED = "the kernel joined datagrams and did not say how long each is; it is to join none from now on"
 ACQUIRE_AGAIN_S = 1.0  # pause between two questions for one tunnel
 
 CONDITIONS = (
@@ -96,7 +98,9 @@ class Events:
             case SendRefusal():
                 self._refused(event)
             case OffloadLoss(interface=interface, link=link, error=error):
-                cause = f"the kernel refused an offload, which is off now: {os.strerror(error)}"
+                cause = (
+                    UNSIZED if error == errno.EBADMSG else f"the kernel refused an offload, which is off now: {os.strerror(error)}"
+                )
                 if interface is None:
                     self._link_trouble(link, cause)
                 else:

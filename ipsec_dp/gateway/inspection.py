@@ -18,6 +18,7 @@ from ipsec_dp.gateway.status import (
     GatewayStatus,
     KeyStatus,
     PuntStatus,
+    SocketBufferStatus,
     TrafficStatus,
     TunnelStatus,
     TunnelTotals,
@@ -141,6 +142,7 @@ def gateway_status(
     restored: Mapping[str, int] | None = None,
     ike_counters: Mapping[str, int] | None = None,
     upgraded_at: str | None = None,
+    socket_buffers: SocketBufferStatus | None = None,
 ) -> GatewayStatus:
     """The whole answer but for `tunnels`. `guard`: what it dropped, by counter; `restored`: what was made again, by part."""
     counters, arena = plane.counters(), plane.arena()
@@ -149,6 +151,7 @@ def gateway_status(
         provider=plane.provider,
         provider_reason=plane.provider_reason,
         offloads=plane.offloads(),
+        offloads_given_up=tuple(plane.given_up()),
         warnings=tuple(warnings),
         drops=counters.drops,
         drop_sentences=DROP_SENTENCES,
@@ -162,6 +165,7 @@ def gateway_status(
             cookies_sent=counters.cookies_sent,
         ),
         workers=worker_statuses(plane),
+        socket_buffers=socket_buffers,
         punts=PuntStatus(limited=counters.punts_limited, lost=counters.punts_lost),
         keys=KeyStatus(octets=arena.in_use, locked=arena.locked, undumped=arena.undumped, wiped_on_fork=arena.wiped_on_fork),
         guard=dict(guard or {}),
@@ -184,6 +188,7 @@ def worker_statuses(plane: DataPlane) -> tuple[WorkerStatus, ...]:
             octets_out=counters.octets_out,
             handed_over=counters.handed_over,
             taken_over=counters.taken_over,
+            memory_octets=plane.worker_octets(worker),
             drops=counted(counters.drops),
         )
         for worker, counters in enumerate(plane.worker_counters())
@@ -203,7 +208,10 @@ class Inspection:
         notices: Notices,
         clock: Clock,
         upgraded_at: Callable[[], str | None] = lambda: None,
+        buffers: Callable[[], tuple[int, int] | None] = lambda: None,
     ) -> None:
+        """`buffers`: of the outer sockets, as `OuterLinks`."""
+        self._buffers = buffers
         self._config, self._parts, self._notices, self._clock = config, parts, notices, clock
         self._drop_examples, self._unanswered, self._upgraded_at = drop_examples, unanswered, upgraded_at
 
@@ -226,7 +234,14 @@ class Inspection:
             self._parts.host.restored,
             self._parts.ike.counters(),
             self._upgraded_at(),
+            self._socket_buffers(),
         )
+
+    def _socket_buffers(self) -> SocketBufferStatus | None:
+        granted = self._buffers()
+        if granted is None:
+            return None
+        return SocketBufferStatus(asked=self._config.socket_buffer, receive=granted[0], send=granted[1])
 
     async def tunnels(self, name: str | None = None, state: str | None = None) -> AsyncIterator[TunnelStatus]:
         """Each tunnel, or the one of this name, or those in this state; without what ends meanwhile."""

@@ -94,6 +94,7 @@ EVENTS: Final[dict[str, str]] = {
     "sa_condition": "a limit of an SA with keys set by hand",
     "outer_socket": "an outer socket has lost an offload, or fails",
     "offload_lost": "the kernel refused an offload of an interface",
+    "offloads_untried": "it was not found out whether the kernel does what it says of super-packets",
     "send_refused": "the kernel did not take an IKE datagram, at debug level",
     "zone_packet": "a packet that a `[[zone_rule]]` with `log` matched (`rule`, `verb`)",
     # the network

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import grp
+import logging
 import os
 import stat
 from functools import partial
@@ -21,14 +22,16 @@ from ipsec_dp.gateway.root_grants import grants_of, named_by
 from ipsec_dp.gateway.root_helper import RootHelper
 from ipsec_dp.host import HostError, tun
 from ipsec_dp.host.drop import INHERITED, become, capabilities_for, raise_limits
+from ipsec_dp.host.super_packets import OffloadTrial
 from ipsec_dp.keying.ikev2_pins import pins_of
 from ipsec_dp.util import opening, os_errors
 from ipsec_dp.util.importable import keep_importable
 from ipsec_dp.util.service_user import ServiceUser, service_user
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from ipsec_dp.config import Config
     from ipsec_dp.config.difference import Difference, ReadAnswer, ReadRequest
@@ -38,7 +41,10 @@ if TYPE_CHECKING:
 
     Reread = Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]]
 
+log = logging.getLogger(__name__)
+
 SOURCE: Final = "privileges"  # of conditions
+TRIAL_S: Final = 0.05  # for the trial of the offloads, which has begun long before
 UNHELPED: Final = "root cannot be given up, so nothing is started: the helper that stays root to read secrets does not answer"
 UNHELPED_HELPS: Final = (
     "start it once more; if that does not help, run it as a user of its own that may read the secrets, under a service manager "
@@ -52,21 +58,28 @@ class Privileges:
     def __init__(self, helper: RootHelper | None = None) -> None:
         self._helper = helper
         self._left: list[str] = []
+        self._trial: OffloadTrial | None = None
+        self._offload_faults: Mapping[str, str] = {}
         self._taken = False
         self.program = __version__  # of which version the helper is
 
     @classmethod
     def at_start(cls) -> Privileges:
         """Before anything is read. Raises HostError."""
+        trial = _offload_trial()  # first: it has no channel to the helper, which ends when nobody has
         try:
-            return cls(RootHelper.start() if os.geteuid() == 0 else None)
+            made = cls(RootHelper.start() if os.geteuid() == 0 else None)
         except OSError as error:
             raise HostError(f"the helper that stays root cannot be started: {os_errors.text_of(error)}") from error
+        made._trial = trial
+        return made
 
     @classmethod
-    def inherited(cls, helper: RootHelper | None, program: str) -> Privileges:
-        """Those of a process that goes on in the place of another. `program`: the version of the helper, where there is one."""
+    def inherited(cls, helper: RootHelper | None, program: str, offload_faults: Mapping[str, str]) -> Privileges:
+        """Those of a process that goes on in the place of another. `program`: the version of the helper, where there is one.
+        `offload_faults`: as the other found them."""
         made = cls(helper)
+        made._offload_faults = offload_faults
         made._taken, made.program = True, program
         if helper is not None:
             opening.help_by(helper.open)
@@ -100,6 +113,16 @@ class Privileges:
         keep_importable(partial(_reaches, user))
         self._left = become(user, capabilities_for(config.workers), INHERITED)
         opening.help_by(self._helper.open)
+
+    def offload_faults(self) -> Mapping[str, str]:
+        """What the kernel was found to do wrongly at the start, by the offload's name. It takes root to find out, in most places;
+        where it was not, nothing is known. Nobody waits long for it."""
+        if self._trial is not None:
+            found = self._trial.result(TRIAL_S)
+            self._offload_faults = found.wrong
+            if found.untried:
+                log.debug("offloads were not tried: %s", found.untried, extra=told("offloads_untried"))
+        return self._offload_faults
 
     def tell(self, conditions: Conditions) -> None:
         """What could not be given up."""
@@ -147,10 +170,20 @@ class Privileges:
         loop.add_reader(descriptor, ended)
 
     def close(self) -> None:
+        if self._trial is not None:
+            self._trial.close()
+            self._trial = None
         if self._helper is not None:
             opening.help_by(None)
             self._helper.close()
             self._helper = None
+
+
+def _offload_trial() -> OffloadTrial | None:
+    try:
+        return OffloadTrial.start()
+    except OSError:  # no process or no pipe to be had; whatever needs one next says so
+        return None
 
 
 def _keep(helper: RootHelper, configs: Sequence[Config]) -> None:

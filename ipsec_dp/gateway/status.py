@@ -107,7 +107,7 @@ class TrafficStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What one worker did."""
+    """What one worker did. `memory_octets`: what it and its buffers for packets take, once traffic has touched all of them."""
 
     worker: int = 0
     packets_in: int = 0
@@ -116,7 +116,16 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     octets_out: int = 0
     handed_over: int = 0
     taken_over: int = 0
+    memory_octets: int = 0
     drops: dict[str, int] = {}
+
+
+class SocketBufferStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Octets of the outer sockets' buffers: `asked` for, and the smallest that the kernel gave."""
+
+    asked: int = 0
+    receive: int = 0
+    send: int = 0
 
 
 class PuntStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,6 +189,8 @@ class DropExampleStatus(msgspec.Struct, frozen=True, kw_only=True):
 class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The whole answer. `restored`: how often guard, zones, rules and routes were gone and made again.
 
+    `offloads_given_up`: what the kernel said it does and then did not, which stays off.
+
     `upgraded_at`: date and time, UTC, since when this process goes on with another's SAs; None: it was started.
 
     `ike_counters`: IKE datagrams that led to nothing, by reason, and what is held (`ipsec_dp.ike.interface.Counters`).
@@ -192,11 +203,13 @@ class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     provider: str = "?"
     provider_reason: str = ""
     offloads: dict[str, bool] = {}
+    offloads_given_up: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     drops: dict[str, int] = {}
     drop_sentences: dict[str, str] = {}
     traffic: TrafficStatus = TrafficStatus()
     workers: tuple[WorkerStatus, ...] = ()
+    socket_buffers: SocketBufferStatus | None = None
     punts: PuntStatus = PuntStatus()
     keys: KeyStatus = KeyStatus()
     guard: dict[str, int] = {}

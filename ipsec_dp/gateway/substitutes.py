@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config.difference import read_again
@@ -17,7 +17,7 @@ from ipsec_dp.services.metrics_server import StartListening, listen_here
 from ipsec_dp.util.collection import no_full_collection
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -41,7 +41,8 @@ class Substitutes:
     """`plane` makes the data plane, `reported` hears of each event of IKE, `shaped` and `interference` are `Environment`'s, `pins`
     gives those of a gateway, `reread` reads the configuration anew, `starting` is around the making of all parts, `listen` gives
     the page of metrics its socket, `place` makes the control socket, `reloading` is around each reload, `in_force` is told which
-    configurations are needed after one (it may wait, and is called in a thread)."""
+    configurations are needed after one (it may wait, and is called in a thread), `offload_faults` is what the kernel does wrongly,
+    by the offload's name."""
 
     plane: Callable[..., DataPlane] = DataPlane
     reported: Callable[[Event], None] = lambda _: None
@@ -55,6 +56,7 @@ class Substitutes:
     place: Callable[[Path, str | None], ListeningPlace] = ControlPlace
     reloading: Callable[[], AbstractContextManager[object]] = nullcontext
     in_force: Callable[[Sequence[Config]], None] | None = None
+    offload_faults: Mapping[str, str] = field(default_factory=dict)
 
 
 NO_SUBSTITUTES = Substitutes()

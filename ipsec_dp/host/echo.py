@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from ipsec_dp.host import HostError
+from ipsec_dp.util.checksum import internet_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,26 +45,17 @@ class Echo(NamedTuple):
     data: bytes
 
 
-def _checksum(data: bytes) -> int:
-    """RFC 1071."""
-    data += bytes(len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
 def request(echo: Echo) -> bytes:
     """The packet that asks, IP header included."""
     version = echo.source.version
     ends = echo.source.packed + echo.destination.packed
     message = struct.pack("!BBHHH", REQUEST[version], 0, 0, echo.identifier, echo.sequence) + echo.data
     pseudo = b"" if version == 4 else ends + struct.pack("!II", len(message), ICMPV6)
-    message = message[:2] + struct.pack("!H", _checksum(pseudo + message)) + message[4:]
+    message = message[:2] + struct.pack("!H", internet_checksum(pseudo + message)) + message[4:]
     if version == 6:
         return struct.pack("!IHBB", 6 << 28, len(message), ICMPV6, HOP_LIMIT) + ends + message
     header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(message), 0, 0, HOP_LIMIT, ICMP, 0) + ends
-    return header[:10] + struct.pack("!H", _checksum(header)) + header[12:] + message
+    return header[:10] + struct.pack("!H", internet_checksum(header)) + header[12:] + message
 
 
 def reply(packet: bytes) -> Echo | None:

@@ -71,11 +71,18 @@ def _without(pairs: Pairs, removed: Sequence[GuardRule], stay: Iterable[GuardRul
     holes: dict[AddressRange, list[AddressRange]] = {}
     for each in removed:
         holes.setdefault(each.local, []).append(each.remote)
+    low, high = min(int(each.remote.low) for each in removed), max(int(each.remote.high) for each in removed)
+
+    def opens(local: AddressRange, remote: AddressRange) -> bool:
+        if int(remote.low) > high or int(remote.high) < low:  # nearly all; to hash addresses takes much longer
+            return False
+        return any(remote.overlaps(hole) for hole in holes.get(local, ()))
+
     left: dict[AddressRange, list[AddressRange]] = {local: [] for local in holes}
     for each in stay:
-        if (around := holes.get(each.local)) is not None and any(each.remote.overlaps(hole) for hole in around):
+        if opens(each.local, each.remote):
             left[each.local].append(each.remote)
-    opened = {(local, remote) for local, remote in pairs if any(remote.overlaps(hole) for hole in holes.get(local, ()))}
+    opened = {pair for pair in pairs if opens(*pair)}
     for local, remote in opened:
         left[local] += subtract(remote, holes[local])
     return (pairs - opened) | {(local, remote) for local, parts in left.items() for remote in merge(parts)}
@@ -83,11 +90,15 @@ def _without(pairs: Pairs, removed: Sequence[GuardRule], stay: Iterable[GuardRul
 
 def _joined(pairs: Pairs, rule: GuardRule) -> Pairs | None:
     near = []  # what the new remote addresses make one range with
+    low, high = int(rule.remote.low) - 1, int(rule.remote.high) + 1
+    last, same = rule.local, True  # most pairs have one object for their local addresses
     for local, remote in pairs:
-        if local != rule.local:
+        if local is not last:
+            last, same = local, local == rule.local
+        if not same:
             if local.overlaps(rule.local):
                 return None
-        elif len(merge((remote, rule.remote))) == 1:
+        elif int(remote.low) <= high and int(remote.high) >= low:
             near.append((local, remote))
     (whole,) = merge((rule.remote, *(remote for _, remote in near)))
     return (pairs - set(near)) | {(rule.local, whole)}

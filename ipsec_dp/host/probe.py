@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CLONE_NEWNET = 0x40000000  # <linux/sched.h>
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # <linux/sched.h>
 TUNSETOFFLOAD = 0x400454D0  # <linux/if_tun.h>
 # Offload name and the bits it is asked for with: each needs those before it of its kind.
 TUN_OFFLOADS = (("checksum", 0x01), ("tso4", 0x03), ("tso6", 0x05), ("uso", 0x61), ("udp_tunnel", 0x187))
@@ -46,6 +46,15 @@ def _apart(function: Callable[[], T]) -> T:
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+def own_network() -> None:
+    """The calling process, which has one thread, is in a new network namespace from now on. Without the privilege it is in a new
+    user namespace, too. OSError: neither is permitted."""
+    if _libc.unshare(CLONE_NEWNET) == 0 or _libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0:
+        return
+    code = ctypes.get_errno()
+    raise OSError(code, os.strerror(code))
 
 
 def tun_offloads() -> dict[str, bool]:

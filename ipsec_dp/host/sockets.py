@@ -116,6 +116,16 @@ def set_buffers(target: socket.socket, octets: int) -> None:
             target.setsockopt(socket.SOL_SOCKET, plain, octets)
 
 
+def buffers(of: Iterable[socket.socket]) -> tuple[int, int] | None:
+    """Octets of the smallest receive and the smallest send buffer, as they are asked for: the kernel counts twice that. None: there
+    is no socket."""
+    granted = [[each.getsockopt(socket.SOL_SOCKET, option) // 2 for option in (socket.SO_RCVBUF, socket.SO_SNDBUF)] for each in of]
+    if not granted:
+        return None
+    receive, send = zip(*granted, strict=True)
+    return min(receive), min(send)
+
+
 def _make(local: Address, kind: int, protocol: int, *, df: bool, buffer: int) -> socket.socket:
     family = socket.AF_INET if local.version == 4 else socket.AF_INET6
     made = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)

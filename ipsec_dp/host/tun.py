@@ -112,6 +112,7 @@ class Tun:
     carrier: bool = True  # as we set it
     unset: list[str] = field(default_factory=list)  # what this host does not let us set and is otherwise: "setting: reason"
     written: list[tuple[str, str]] = field(default_factory=list)  # those that it did, as family and name
+    configured: bool = False  # `configure` has had all that it asked of the link, since this process has it
 
     def vanished(self) -> bool:
         """Whether the device was taken away under us (`ip link delete`, or its namespace went)."""
@@ -288,6 +289,7 @@ async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface |
     """Sets MTU, queue length and addresses ("169.254.10.1/30", "fd00::1/64") and brings the interface up; the addresses it has now.
 
     `mtu` 576..65535 octets of inner packet. What could not be set is in `tun.unset`, an IPv6 address where IPv6 is disabled too.
+    The kernel is not asked for what it has: it reports each request as a change of the link, which has all routes looked at.
     HostError names the address or value that the kernel refused.
     """
     if not MTU_MIN <= mtu <= MTU_MAX:
@@ -295,9 +297,10 @@ async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface |
     tun.unset.clear()
     done: set[Interface] = set()
     _write_settings(tun)
-    await ask(
-        f"interface {tun.name}: MTU {mtu}", ipr.link("set", index=tun.index, mtu=mtu, txqlen=QUEUE_PACKETS, ifalias=tun.alias)
-    )
+    present, tun.configured = tun.configured and _as_left(tun, mtu), False
+    if not present:
+        what = f"interface {tun.name}: MTU {mtu}"
+        await ask(what, ipr.link("set", index=tun.index, mtu=mtu, txqlen=QUEUE_PACKETS, ifalias=tun.alias))
     for each in addresses:
         address = ip_interface(each)
         if address.version == 6 and not has_ipv6(tun.name):
@@ -307,8 +310,16 @@ async def configure(ipr: AsyncIPRoute, tun: Tun, addresses: Sequence[Interface |
         request = ipr.addr("add", index=tun.index, address=str(address.ip), prefixlen=address.network.prefixlen)
         await ask(what, request, done=(errno.EEXIST,))
         done.add(address)
-    await ask(f"interface {tun.name}: up", ipr.link("set", index=tun.index, state="up"))
+    if not present:
+        await ask(f"interface {tun.name}: up", ipr.link("set", index=tun.index, state="up"))
+    tun.configured = True
     return done
+
+
+def _as_left(tun: Tun, mtu: int) -> bool:
+    """Whether it is up with this MTU, and nobody has touched it, as far as that shows."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
+        return tun.trouble(mtu, asking) is None
 
 
 def alias_of(gateway: str) -> str:

@@ -74,7 +74,7 @@ class SelectorPair:
     @property
     def asks_ports(self) -> bool:
         """Whether ports (or an ICMP type) are bounded, so that it holds no packet that does not show them: no later fragment."""
-        return not self.opaque and not self.local_ports == self.remote_ports == ANY_PORT
+        return not self.local_ports == self.remote_ports == ANY_PORT and not self.opaque
 
     @property
     def opaque(self) -> bool:

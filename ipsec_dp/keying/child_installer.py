@@ -192,7 +192,8 @@ class IkeChildren:
         self._by_handle[child.outbound] = action.child
 
     def _install(self, params: SaParams) -> SaHandle:
-        self._keyed(params)
+        if not self._sad.adopts:  # its key was told when it was made
+            self._keyed(params)
         return self._sad.install(params)
 
     def switch(self, action: SwitchOutbound) -> None:
@@ -201,7 +202,8 @@ class IkeChildren:
         if old is not None and old.child is not None and set(old.selectors) == set(new.selectors):
             new.child, old.child = old.child, None
         if new.child is None:
-            new.child = self._sad.add_child(self._tunnels[action.tunnel], new.selectors)
+            there = self._sad.adopted_child(new.outbound)
+            new.child = self._sad.add_child(self._tunnels[action.tunnel], new.selectors) if there is None else there
         self._sad.switch(new.child, new.outbound, new.inbound)
 
     def remove_outbound(self, number: int) -> None:

@@ -103,7 +103,12 @@ class ManualSas:
                 path=self.paths[tunnel.name],
                 random=self._random,
             )
-            log.warning('tunnel "%s": %s', tunnel.name, WARNING, extra=told("manual_keys", tunnel=tunnel.name))
+            self.warn(tunnel.name)
+
+    @staticmethod
+    def warn(name: str) -> None:
+        """That a tunnel is of this kind, wherever its SAs come from."""
+        log.warning('tunnel "%s": %s', name, WARNING, extra=told("manual_keys", tunnel=name))
 
     def remove(self, tunnel: Tunnel) -> None:
         """Ends a tunnel's SAs."""

@@ -131,6 +131,13 @@ class OuterLinks(LinkSource, Protocol):
     def send_keepalive(self, local: Address, remote: Endpoint) -> None:
         """One octet that keeps a NAT's mapping (RFC 3948 §2.3)."""
 
+    def reconfigure(self, config: Config) -> None:
+        """The sockets' buffers are as large as this says, as far as the host permits."""
+
+    @property
+    def buffers(self) -> tuple[int, int] | None:
+        """Octets of the smallest receive and the smallest send buffer that the host gave. None: no socket is open."""
+
     def broken(self) -> dict[str, str]:
         """The sockets that cannot do their work any more, and why, by what they are."""
 

@@ -187,17 +187,21 @@ class LinuxHost:
         await self._open.aclose()
 
     def outer_links(self, plane: DataPlane) -> SocketLinks:
-        self._links = links = SocketLinks(plane)
+        self._links = links = SocketLinks(plane, self._config.socket_buffer)
         for each, descriptors in self._inherited_links:
             links.take([each], descriptors.take)
         self._inherited_links.clear()
         return links
 
     def start_workers(self, plane: DataPlane) -> None:
+        self.start_loops(plane)
+        plane.start_ike()  # like the control plane before the loops: late, its queue overflows, and messages of peers are lost
+
+    def start_loops(self, plane: DataPlane) -> None:
+        """`start_workers`, without IKE: what comes to port 500 waits in its sockets."""
         before = workers.threads()
         plane.start(workers.pins(self._config.pin, plane.workers))
         workers.prefer_control_plane(workers.threads() - before)
-        plane.start_ike()  # like the control plane before the loops: late, its queue overflows, and messages of peers are lost
 
     async def reconfigure(self, config: Config, mtus: Mapping[str, int]) -> None:
         self._config = config

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import socket
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
@@ -25,6 +25,7 @@ from ipsec_dp.util.told import told
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from ipsec_dp.config import Config
     from ipsec_dp.dataplane import DataPlane, Offload
     from ipsec_dp.host.sockets import OuterSockets
     from ipsec_dp.ipsec.addresses import Address
@@ -59,8 +60,9 @@ class _Inherited:
 class SocketLinks:
     """`network.host.OuterLinks` by sockets of the calling thread's network namespace."""
 
-    def __init__(self, plane: DataPlane) -> None:
-        self._plane = plane
+    def __init__(self, plane: DataPlane, buffer: int = sockets.BUFFER_OCTETS) -> None:
+        """`buffer`: octets of each socket's receive buffer, and of its send buffer."""
+        self._plane, self._buffer = plane, buffer
         self._listeners: dict[int, tuple[Endpoint, Callable[[bytes, Endpoint, Endpoint], None]]] = {}  # by number of the socket
         self._links: dict[tuple[Address, Encapsulation], int] = {}
         self._pairs: dict[Address, OuterSockets] = {}
@@ -79,6 +81,24 @@ class SocketLinks:
             for one in unused.sockets:
                 one.close()
         self._inherited.clear()
+
+    # ---- buffers
+
+    def reconfigure(self, config: Config) -> None:
+        """As `OuterLinks`. A smaller buffer drops nothing that is in it."""
+        if config.socket_buffer == self._buffer:
+            return
+        self._buffer = config.socket_buffer
+        for opened in self._opened.values():
+            for each in opened.sockets:
+                with suppress(OSError):  # it is broken, and opened anew
+                    sockets.set_buffers(each, self._buffer)
+
+    @property
+    def buffers(self) -> tuple[int, int] | None:
+        with suppress(OSError):  # one is closed
+            return sockets.buffers(each for opened in self._opened.values() for each in opened.sockets)
+        return None
 
     # ---- from another process, and to one
 
@@ -164,7 +184,7 @@ class SocketLinks:
         steering = Steering(self._plane.workers, self._plane.sa_slots)
         make = partial(sockets.udp_pair, port=local.port) if udp else sockets.esp_pair
         kept = self._inherited.pop((local.address, encapsulation), None)
-        pair = make(local.address, steering=steering) if kept is None else kept.pair
+        pair = make(local.address, buffer=self._buffer, steering=steering) if kept is None else kept.pair
         stack.callback(pair.close)
         number = self._attach(encapsulation, local, pair, stack, None if kept is None else kept.link.offloads)
         self._link_sockets[local.address, encapsulation] = pair
@@ -202,7 +222,7 @@ class SocketLinks:
         self, local: Address, received: Callable[[bytes, Endpoint, Endpoint], None], stack: ExitStack
     ) -> Sequence[socket.socket]:
         kept = self._inherited.pop((local, None), None)
-        self._ike[local] = made = sockets.ike_socket(local) if kept is None else kept.sockets[0]
+        self._ike[local] = made = sockets.ike_socket(local, buffer=self._buffer) if kept is None else kept.sockets[0]
         stack.callback(made.close)
         here = _endpoint(made.getsockname())
         number = self._plane.attach_ike(here, made.fileno())

@@ -99,7 +99,7 @@ class RoutePlan:
 
     def suits(self, config: Config, mtus: Mapping[str, int]) -> bool:
         """Whether these are certainly the routes for such MTUs too; False: they have to be worked out."""
-        return self._tunnels is config.tunnels and self._as_wide(config, mtus)
+        return self._tunnels is config.tunnels and (mtus == self._mtus or self._as_wide(config, mtus))
 
     def _as_wide(self, config: Config, mtus: Mapping[str, int], but: Collection[str] = ()) -> bool:
         """`but`: names of tunnels that are not looked at."""

@@ -17,6 +17,7 @@ from ipsec_dp.rig.memory_plane import KEEPALIVE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from ipsec_dp.config import Config
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.ipsec.addresses import Address
 
@@ -128,6 +129,13 @@ class MemoryLinks:
         self.faults: dict[str, str] = {}  # by what the socket is
         self.unmendable: dict[str, str] = {}
         self.refuses: str | None = None  # why the host sends no IKE message
+
+    def reconfigure(self, config: Config) -> None:
+        """There are no buffers here."""
+
+    @property
+    def buffers(self) -> tuple[int, int] | None:
+        return None
 
     def unavailable(self, encapsulation: Encapsulation) -> str | None:
         return self._denied.get(encapsulation)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 from types import SimpleNamespace
 
-from ipsec_dp.databases.carried_sas import CarriedSa, CarriedSad
+from ipsec_dp.databases.carried_sas import CarriedRecords, CarriedSa, CarriedSad
+from ipsec_dp.databases.sad_shape import SadShape
 from ipsec_dp.dataplane import Counters, Direction, ExportedSa
 from ipsec_dp.dataplane.carried import CarriedTraffic
 from ipsec_dp.dataplane.kept import KeptPacket
+from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade.messages import GoesOn
 from ipsec_dp.network.inheritance import InheritedHost, InheritedLink, InheritedTun
@@ -44,6 +46,7 @@ class Noting:
         self.idle = True
         self.unready = 0  # times that an export finds a loop with a burst of before
         self.carried = CarriedSad((CarriedSa(exported(), 1.0, 0),))
+        self.records = CarriedRecords(record_layout(), [], {}, bytearray(KEY))
         self.octets = bytearray(b"IKE")
         self.kept = [KeptPacket(packet=bytearray(b"clear"), since=1, interface=1)]
         self.refusal = None
@@ -80,12 +83,20 @@ class Noting:
     def events(self, _channel):
         return ()
 
-    def export_sas(self):
+    def export_all(self):
         self.notes.append("exported")
         if self.unready:
             self.unready -= 1
             raise DataPlaneError(errno.EAGAIN, "a loop has a burst")
+        return self.records
+
+    def export_each(self):
+        self.notes.append("exported one by one")
         return self.carried
+
+    # what the successor was told of it
+    def news(self):
+        return SadShape(gone=[], sas=[], ended=[], children=[])
 
     # IKE
     def finish(self):
@@ -94,7 +105,7 @@ class Noting:
     def export_ike(self, _core, keys):
         if self.refusal is not None:
             raise self.refusal
-        self.notes.append(f"IKE with {len(keys(0x1001)[0])} octets of key")
+        self.notes.append(f"IKE with {len(keys(0x1001)[0])} octet for a key")
         return SimpleNamespace(octets=self.octets), {}
 
     def stop(self):

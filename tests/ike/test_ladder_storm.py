@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from ipsec_dp.ike.actions import Cause, Kind, Origin
 from ipsec_dp.ike.identity import Identity
+from ipsec_dp.ike.manager import IkeManager
 from ipsec_dp.ike.peer import Liveness
 from ipsec_dp.ike.traffic_selectors import ProxyId
 from ipsec_dp.keying.initiation import Intent
@@ -20,9 +21,19 @@ from ipsec_dp.keying.tunnel_state import tunnel_state
 
 from .ladder import OTHER, Ladder, peer, proxy_id
 
+if TYPE_CHECKING:
+    from ipsec_dp.ike.v2.context import Context
+
 TUNNELS = 14
 TICK_S = 0.25
 ENDS = (Kind.IKE_DOWN, Kind.IKE_FAILED)
+
+
+class Contactless(IkeManager):
+    """Sends no INITIAL_CONTACT, whoever carries it on."""
+
+    def first_contact(self, _session: Context) -> bool:
+        return False
 
 
 class DrivenLadder(Ladder):
@@ -40,7 +51,7 @@ class DrivenLadder(Ladder):
         }
         for site in self.sites.values():
             if not contact:
-                cast("Any", site.core).first_contact = lambda _session: False
+                site.core = Contactless(site.core.environment, peers[site.name])
             for intent in self.intents[site.name].values():
                 intent.start(self.clock() + self.draw.random())
 
@@ -50,7 +61,9 @@ class DrivenLadder(Ladder):
     def tick(self):
         """What a driver does with events, and four times a second."""
         for name, site in self.sites.items():
-            site.do(site.core.timer(self.clock()))
+            due = site.core.next_timeout()
+            if due is not None and due <= self.clock():
+                site.do(site.core.timer(self.clock()))
             self.hear(name, site)
             for tunnel, intent in self.intents[name].items():
                 if intent.attempt(self.clock()) is not None:

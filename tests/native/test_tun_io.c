@@ -1,4 +1,4 @@
-/* What becomes of super-packets when a TUN device that said it takes them refuses one (EINVAL): some kernels do. A socket pair
+/* What becomes of super-packets when a TUN device that said it takes them refuses one: some kernels do. A socket pair
  * stands for the device; the ioctls that it lacks, and the refusal, are answered here, in place of the C library's functions. */
 #include <errno.h>
 #include <linux/if.h>
@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -22,6 +23,8 @@ enum {
 };
 
 static bool refuse;                 /* every super-packet */
+static int refusal;                 /* errno of that */
+static int broken;                  /* errno of every write, 0: none */
 static bool tunnels;                /* the kernel is Linux 6.17 or later */
 static uint16_t refuse_outer_below; /* a super-packet in a UDP tunnel whose UDP header begins before */
 static int header;                  /* octets */
@@ -58,13 +61,21 @@ static bool takes(const uint8_t *begun) {
 }
 
 ssize_t writev(int fd, const struct iovec *iov, int count) {
-    if (!takes(iov[0].iov_base)) {
+    if (broken != 0 || !takes(iov[0].iov_base)) {
         refused++;
-        errno = EINVAL;
+        errno = broken != 0 ? broken : refusal;
         return -1;
     }
     struct msghdr m = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)count};
     return sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+ssize_t write(int fd, const void *data, size_t octets) {
+    if (broken != 0) {
+        errno = broken;
+        return -1;
+    }
+    return syscall(SYS_write, fd, data, octets);
 }
 
 /* A plane whose worker 0 has the device, as interface 0, and a link in memory. */
@@ -92,6 +103,8 @@ static int setup_with(void **state, bool with_tunnels) {
     assert_int_equal(dp_child_add(s.dp, 0, &any, 1, &child), 0);
     assert_int_equal(dp_child_switch(s.dp, 0, child, plane_install(s.dp, DP_OUTBOUND, &params)), 0);
     refuse = false;
+    refusal = EINVAL;
+    broken = 0;
     refused = 0;
     *state = &s;
     return 0;
@@ -244,6 +257,62 @@ static void test_a_refused_super_packet_is_cut_and_written_at_once_and_there_are
         assert_int_equal(counters.drops[reason], 0);
 }
 
+static void expect_apart(const struct site *s, int error, unsigned first) {
+    refuse = true;
+    refusal = error;
+    arrive(s, first);
+    for (unsigned i = 0; i < SEGMENTS; i++)
+        expect_single(s, first + i);
+    expect_nothing(s);
+}
+
+/* Kernels, and what stands in for one, refuse in their own ways. */
+static void test_whatever_it_is_refused_with_its_packets_are_not_lost(void **state) {
+    static const int errors[] = {EOPNOTSUPP, EMSGSIZE, EIO, EPROTO};
+    struct site *s = *state;
+    for (unsigned i = 0; i < sizeof errors / sizeof *errors; i++) {
+        expect_apart(s, errors[i], 0);
+        assert_int_equal(dp_offloads_read(s->dp, 0, 0, 0), 0);
+        teardown(state);
+        setup(state);
+    }
+}
+
+static void test_a_kernel_short_of_memory_gets_them_one_by_one_and_keeps_the_offload(void **state) {
+    static const int errors[] = {ENOMEM, ENOBUFS};
+    struct site *s = *state;
+    int on = dp_offloads_read(s->dp, 0, 0, 0);
+    for (unsigned i = 0; i < sizeof errors / sizeof *errors; i++)
+        expect_apart(s, errors[i], i * SEGMENTS);
+    assert_int_equal(dp_offloads_read(s->dp, 0, 0, 0), on);
+    assert_int_equal(dp_offloads_given_up(s->dp, 0, 0, 0), 0);
+}
+
+/* As one does that was set down: EIO whatever is written. */
+static void test_a_device_that_takes_nothing_says_nothing_of_its_offloads(void **state) {
+    struct site *s = *state;
+    struct dp_counters counters;
+    int on = dp_offloads_read(s->dp, 0, 0, 0);
+    broken = EIO;
+    arrive(s, 0);
+    expect_nothing(s);
+    dp_counters_read(s->dp, &counters);
+    assert_int_equal(counters.drops[DP_DROP_tun_gone], SEGMENTS);
+    assert_int_equal(dp_offloads_read(s->dp, 0, 0, 0), on);
+    assert_int_equal(dp_offloads_given_up(s->dp, 0, 0, 0), 0);
+}
+
+static void test_what_was_given_up_is_not_turned_on_again(void **state) {
+    struct site *s = *state;
+    expect_apart(s, EINVAL, 0);
+    int every = DP_OFFLOAD_TUN_CSUM | DP_OFFLOAD_TUN_TSO4 | DP_OFFLOAD_TUN_TSO6 | DP_OFFLOAD_TUN_USO4 | DP_OFFLOAD_TUN_USO6 |
+                DP_OFFLOAD_TUN_UDP_TUNNEL;
+    assert_int_equal(dp_offloads_given_up(s->dp, 0, 0, 0), every);
+    assert_int_equal(dp_offloads_set(s->dp, 0, 0, 0, DP_OFFLOAD_ALL), 0);
+    arrive(s, SEGMENTS);
+    assert_int_equal(refused, 1);
+}
+
 static void test_it_is_told(void **state) {
     struct site *s = *state;
     struct dp_punt punt;
@@ -361,6 +430,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_burst_is_written_as_one_super_packet, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_refused_super_packet_is_cut_and_written_at_once_and_there_are_no_more, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_whatever_it_is_refused_with_its_packets_are_not_lost, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_kernel_short_of_memory_gets_them_one_by_one_and_keeps_the_offload, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_device_that_takes_nothing_says_nothing_of_its_offloads, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_was_given_up_is_not_turned_on_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_it_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(test_packets_in_a_tunnel_are_written_as_one, setup_tunnels, teardown),
         cmocka_unit_test_setup_teardown(test_only_where_a_kernel_has_the_tunnel, setup_tunnels, teardown),

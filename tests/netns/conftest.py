@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayPair, GatewayProcess, ManualPair
 from tests.netns import harness
+from tests.netns.succession import upgraded
 from tests.netns.under_attack import Attacked, took_up
 
 
@@ -62,6 +65,13 @@ def pair(sites_opened_again, tmp_path):
     yield made
     made.a.kill()
     made.b.kill()
+
+
+@pytest.fixture
+def in_succession(sites_opened_again, tmp_path):
+    """Brings gwA and gwB up, of which gwA is to go on in other processes: in_succession(IkePair())."""
+    with contextlib.ExitStack() as stack:
+        yield lambda pair: stack.enter_context(upgraded(sites_opened_again, tmp_path, pair))
 
 
 @pytest.fixture

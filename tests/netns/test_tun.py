@@ -9,14 +9,16 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytun
 
 from ipsec_dp.host import HostError
 from ipsec_dp.host.netlink import open_netlink
-from ipsec_dp.host.tun import QUEUE_PACKETS, Fault, Trouble, make, set_mtu
+from ipsec_dp.host.tun import QUEUE_PACKETS, Fault, Trouble, configure, make, set_mtu
 from ipsec_dp.rig import capture
 from tests.netns import harness
 from tests.netns.traffic import until
@@ -123,6 +125,32 @@ def test_vanished_device_is_noticed(alone, tun):
     assert not tun.vanished()
     alone.ip("link delete ipsec0")
     assert tun.vanished()
+
+
+def test_the_kernel_is_not_asked_for_what_the_link_is_already(alone, tun):
+    """It would report each request as a change, and a gateway looks at all of its routes then."""
+
+    async def asked(mtu):
+        found = []
+        async with open_netlink() as ipr:
+
+            def link(*what, **values):
+                found.append(values)
+                return ipr.link(*what, **values)
+
+            await configure(SimpleNamespace(link=link, addr=ipr.addr), tun, ("169.254.10.1/30", "fd00:a::1/64"), mtu)
+        return found
+
+    def configured(mtu):
+        return harness.run(alone, partial(asked, mtu))
+
+    assert configured(1400) == []
+    assert configured(1300)
+    assert configured(1300) == []
+    alone.ip("link set ipsec0 down")
+    assert configured(1300)
+    link = shown(alone, "ipsec0")
+    assert (link["mtu"], "UP" in link["flags"]) == (1300, True)
 
 
 def test_mtu_of_a_running_interface(alone, tun):

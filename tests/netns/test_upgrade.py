@@ -64,6 +64,11 @@ def wait_told(upgraded, times, fault):
     until(lambda: upgraded.a.text().count("not upgraded") == times, f"the event, where it {fault}")
 
 
+def up_with_others(tunnel, spis):
+    now = {child["spi_in"] for child in tunnel["children"]}
+    return tunnel["state"] == "up" and now and now.isdisjoint(spis)
+
+
 class Upgraded(GatewayPair):
     """gwA is the one that is upgraded; whoever goes on is ended after the test, too."""
 
@@ -177,12 +182,16 @@ def test_no_packet_is_lost_and_none_comes_twice(sites, upgrading, pair):
     tcp_both_ways(sites.host_a, sites.host_b, netns.HOST_B[0])
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "faults",
     [
         pytest.param(FEW, id="some"),
-        pytest.param(tuple(fault for fault in upgrade_faults.BEFORE if fault not in FEW), id="the others", marks=pytest.mark.slow),
+        pytest.param(tuple(upgrade_faults.KILLED), id="killed", marks=pytest.mark.slow),
+        pytest.param(tuple(upgrade_faults.HUNG), id="hung", marks=pytest.mark.slow),
+        pytest.param(
+            tuple(sorted(upgrade_faults.BEFORE.keys() - FEW - upgrade_faults.POINTED)), id="the others", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_whatever_becomes_of_a_successor_that_is_not_ready_the_process_goes_on(sites, upgrading, faulty, faults):
@@ -203,6 +212,22 @@ def test_whatever_becomes_of_a_successor_that_is_not_ready_the_process_goes_on(s
         flows(there, back)
     for each in (there, back):
         assert (each.lost(), each.repeated) == ([], 0)
+
+
+@pytest.mark.parametrize("fault", upgrade_faults.ALONE)
+def test_a_successor_without_keys_or_ike_negotiates_anew_and_nothing_leaves_in_the_clear(sites, upgrading, faulty, tmp_path, fault):
+    with stream(sites.host_a, harness.BOTH):
+        assert leaks_without_us(sites, tmp_path)
+        upgraded = upgrading(PAIRS["IKEv2, UDP"])
+        before = {child["spi_in"] for child in upgraded.a.status()["tunnels"][0]["children"]}
+        with watched(sites, tmp_path) as crossed:
+            since = time.time_ns()
+            answer = upgraded.upgrade(program=faulty(fault))
+            assert answer["left_out"] != []
+            upgraded.answers()
+            until(lambda: up_with_others(upgraded.a.status()["tunnels"][0], before), "the tunnel, with other SAs")
+            assert crossed(since) == set()
+    tcp_both_ways(sites.host_a, sites.host_b, netns.HOST_B[0])
 
 
 @pytest.mark.parametrize("fault", upgrade_faults.AFTER)

@@ -3,22 +3,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
 import sys
-from functools import wraps
+from functools import partial, wraps
+from typing import TYPE_CHECKING
 
 from ipsec_dp.cli import main as program
+from ipsec_dp.databases.sad import Sad
+from ipsec_dp.databases.sad_shape import StandingSad
 from ipsec_dp.dataplane import DataPlane
+from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade import executable, giving, messages, stream, taking
 from ipsec_dp.gateway.upgrade.messages import MessageKind
 from ipsec_dp.host import HostError
+from ipsec_dp.ike.carried.part import CarriedStateError
+from ipsec_dp.keying import ike_driver
 from ipsec_dp.keying.ike_driver import IkeDriver
 from ipsec_dp.network.interfaces import LinuxInterfaces
 from ipsec_dp.network.outer_sockets import SocketLinks
 
-IMPATIENT = {"READY_S": 12.0, "GOES_ON_S": 3.0}  # a program starts in two seconds or four
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+IMPATIENT = {giving: {"READY_S": 25.0, "GOES_ON_S": 3.0}, executable: {"ANSWER_S": 12.0}}  # a program starts in two seconds, or ten
 
 
 def die(*_arguments, **_named):
@@ -31,6 +41,14 @@ def hang(*_arguments, **_named):
 
 def refuse(*_arguments, **_named):
     raise HostError("it was told to refuse")
+
+
+def unreadable(*_arguments, **_named):
+    raise CarriedStateError("it was told to find it unreadable")
+
+
+def no_keys(*_arguments, **_named):
+    raise DataPlaneError(errno.EINVAL, "it was told to take none")
 
 
 def before(where, name, fault):
@@ -67,8 +85,9 @@ def few_descriptors():
 
 
 def impatient():
-    for limit, seconds in IMPATIENT.items():
-        setattr(giving, limit, seconds)
+    for module, limits in IMPATIENT.items():
+        for limit, seconds in limits.items():
+            setattr(module, limit, seconds)
 
 
 def send(fault, kind):
@@ -82,33 +101,58 @@ def send(fault, kind):
     before(stream.HandOverChannel, "send", sent)
 
 
+# Where a successor that is not ready may end, or hang.
+POINTS = {
+    "when it is asked its version": lambda fault: before(executable, "understood", fault),
+    "before it has the offer": lambda fault: before(taking.Successor, "receive", fault),
+    "with the offer": lambda fault: after(taking.Successor, "receive", fault),
+    "with its privileges": lambda fault: after(taking.Successor, "privileges", fault),
+    "with its configuration": lambda fault: after(taking.Successor, "config", fault),
+    "with the interfaces": lambda fault: after(LinuxInterfaces, "attach_taken", fault),
+    "with the policy": lambda fault: after(DataPlane, "install_policy", fault),
+    "with IKE": lambda fault: after(IkeDriver, "__init__", fault),
+}
+KILLED = {f"is killed {where}": partial(into, die) for where, into in POINTS.items()}
+HUNG = {f"hangs {where}": partial(into, hang) for where, into in POINTS.items()}
+POINTED = KILLED.keys() | HUNG.keys()
 # The other process goes on.
-BEFORE = {
+BEFORE: dict[str, Callable[[], object]] = {
+    **KILLED,
+    **HUNG,
     "is older": lambda: before(executable, "understood", dict),
     "is newer": lambda: before(executable, "understood", lambda: {"model": 99, "form": 1}),
     "ends at once": lambda: before(stream.HandOverChannel, "receive", lambda *_, **__: sys.exit(3)),
-    "is killed with the offer": lambda: after(taking.Successor, "receive", die),
     "finds its descriptor table full": few_descriptors,
     "refuses its configuration": lambda: before(taking.Successor, "config", refuse),
-    "is killed with the interfaces": lambda: after(LinuxInterfaces, "attach_taken", die),
+    "hangs before it is ready": lambda: send(hang, MessageKind.READY),
     "is killed with the sockets": lambda: after(SocketLinks, "open_taken", die),
     "is killed before it is ready": lambda: send(die, MessageKind.READY),
     "hangs with the sockets": lambda: after(SocketLinks, "open_taken", hang),
+    "is killed with the SAs that are to wait": lambda: after(StandingSad, "take", die),
+    "cannot make an SA": lambda: before(StandingSad, "take", lambda *_: ["no"]),
     "says what is spoiled": lambda: spoil(MessageKind.READY),
     "speaks out of turn": lambda: before(taking, "Ready", lambda _: messages.UpgradeRefused("no")),
 }
 # It is gone, and what is protected stays closed.
 AFTER = {
+    "is killed with the keys": lambda: before(taking.Successor, "_forward", die),
     "is killed with the state": lambda: before(taking.Successor, "_go_on", die),
     "is killed with the IKE SAs": lambda: after(IkeDriver, "take", die),
     "is killed when it is to forward": lambda: before(DataPlane, "resume_receiving", die),
     "is killed before it says so": lambda: send(die, MessageKind.GOES_ON),
+    "hangs with the keys": lambda: before(taking.Successor, "_forward", hang),
     "hangs with the state": lambda: before(taking.Successor, "_go_on", hang),
+}
+# It goes on alone, and negotiates anew.
+ALONE = {
+    "cannot read IKE": lambda: before(ike_driver, "import_ike", unreadable),
+    "gets no IKE": lambda: before(taking.Successor, "_state", lambda *_: "it did not come"),
+    "gets no key": lambda: before(Sad, "import_all", no_keys),
 }
 
 
 def main(fault: str) -> int:
-    (BEFORE | AFTER)[fault]()
+    (BEFORE | AFTER | ALONE)[fault]()
     return program()
 
 

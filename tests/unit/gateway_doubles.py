@@ -189,8 +189,14 @@ class MemoryPlane:
     def arena(self) -> ArenaInfo:
         return ArenaInfo(1 << 20, 4096, True, True, False)
 
+    def worker_octets(self, _worker: int) -> int:
+        return 16 << 20
+
     def offloads(self) -> dict[str, bool]:
         return {"tun_tso": True, "udp_gro": False}
+
+    def given_up(self) -> list[str]:
+        return ["udp_gro"]
 
     def drop_examples(self, reason: str) -> list[DropExample]:
         ends = ip_address("192.0.2.3"), ip_address("192.0.2.1")

@@ -12,6 +12,7 @@ import pytest
 from ipsec_dp.config import Config, PskAuth, examine, load, model, tables
 from ipsec_dp.errors import ConfigError, Finding
 from ipsec_dp.host import routes
+from ipsec_dp.host.sockets import BUFFER_OCTETS
 from ipsec_dp.ike.proposal import DEFAULT_ESP, DEFAULT_IKE, parse_esp, parse_ike
 from ipsec_dp.ipsec.selectors import ANY_PORT, Range
 
@@ -229,6 +230,11 @@ def test_a_range_is_routed_as_prefixes(write):
     assert list(map(str, routes)) == ["10.2.0.1/32", "10.2.0.2/31", "10.2.0.4/32"]
 
 
+def test_socket_buffers_are_as_ever_or_as_written(write):
+    assert load(write('[gateway]\nname = "x"\n')).socket_buffer == BUFFER_OCTETS
+    assert load(write('[gateway]\nname = "x"\nsocket_buffer = 1048576\n')).socket_buffer == 1 << 20
+
+
 @pytest.mark.parametrize(("text", "count"), [("", 8), ('offloads = "all"', 8), ('offloads = "none"', 0), ("offloads = []", 0)])
 def test_offloads_are_all_none_or_named(write, text, count):
     assert len(load(write(f'[gateway]\nname = "x"\n{text}\n')).offloads) == count
@@ -240,6 +246,11 @@ ONE_LINE = [
     # text, what its line says
     ("[gatewai]", '^gatewai: unknown table; did you mean "gateway"\\?$'),
     ("[gateway]\nworkrs = 2", '^gateway: workrs: unknown key; did you mean "workers"\\?$'),
+    (
+        "[gateway]\nsocket_buffer = 65535",
+        "buffer of 65535 octets cannot be; write a number from 65536 to 67108864$",
+    ),
+    ("[gateway]\nsocket_buffer = 67108865", "^gateway: socket_buffer: a buffer of 67108865 octets cannot be; "),
     ("[gateway]\nworkers = 0", "^gateway: workers: 0 workers cannot be; write a number from 1 to 64$"),
     ("[gateway]\npin = []", "^gateway: pin: holds no CPU; write the numbers of CPUs, true or false$"),
     ("[gateway]\npin = [1, 1024]", "^gateway: pin: 1024 is the number of no CPU; write numbers from 0 to 1023$"),

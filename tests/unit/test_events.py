@@ -233,6 +233,11 @@ def test_an_offload_that_the_kernel_refused_is_logged(site, caplog, place, text)
     assert text in caplog.text
 
 
+def test_a_kernel_that_joins_wrongly_is_logged_as_such(site, caplog):
+    site.events.handle(OffloadLoss(interface=None, link=LINK, error=errno.EBADMSG, on=UNUSED))
+    assert "the kernel joined datagrams and did not say how long each is" in caplog.text
+
+
 def test_a_packet_that_the_host_did_not_send_for_its_size_is_path_mtu_discoverys_business(site, caplog):
     refusal = SendRefusal(ip_address("192.0.2.1"), ip_address("192.0.2.2"), 1500)
     site.events.handle(refusal)

@@ -1,4 +1,5 @@
-"""What is worked out for the tunnels that came or went alone is what the whole gives: guard's selectors and plan, routes."""
+"""What is worked out for the tunnels that came or went alone is what the whole gives: guard's selectors and plan, routes, who lies
+behind a tunnel."""
 
 from __future__ import annotations
 
@@ -10,12 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ipsec_dp.config import Tunnel, load
-from ipsec_dp.config.model import Route
+from ipsec_dp.config.model import Policy, Route
+from ipsec_dp.config.nested import Nesting
 from ipsec_dp.host import HostError
 from ipsec_dp.host.guard import plan
 from ipsec_dp.host.guard_growth import Planner, adapted
 from ipsec_dp.host.outer import OwnAddress
-from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.ipsec.addresses import Address, AddressRange
 from ipsec_dp.ipsec.selectors import ANY_PROTOCOL, Range, SelectorPair
 from ipsec_dp.network.desired import GuardSelectors, guard_selectors
 from ipsec_dp.network.interface_mtu import route_mtus
@@ -129,6 +131,52 @@ def test_any_row_of_changes_ends_where_the_whole_does(base, steps):
             assert lead.suits(config, mtus)
             other = wide(config, {"t0"} ^ narrow)
             assert not lead.suits(config, other) or route_mtus(config, other) == lead.mtus
+
+
+ASKED: tuple[Address, ...] = tuple(
+    map(ip_address, ("192.0.2.2", "172.16.0.5", "172.16.0.20", "172.16.0.36", "10.0.0.9", "10.1.0.9", "fd02::1"))
+)
+PEERS: list[tuple[Address | str, ...]] = [ASKED[:1], ASKED[:1], ASKED[2:3], ASKED[3:4], (ASKED[1], "b.example"), ()]
+remotes = st.sampled_from(PEERS)
+REACHED = Policy(
+    action="bypass", tunnel=None, selectors=(SelectorPair(AddressRange.of("10.1.0.0/24"), AddressRange.of("172.16.0.20")),)
+)
+written = st.sampled_from([{}] * 8 + [{"policies": (REACHED,)}])
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(steps=st.lists(st.tuples(st.sampled_from(["add"] * 6 + ["remove", "change"]), places, shapes, remotes, written), max_size=9))
+def test_any_row_of_changes_hides_the_peers_that_the_whole_does(base, steps):
+    config, tunnel = base
+    tunnels: list[Tunnel] = []
+    nesting = Nesting.of(config)
+    for number, (verb, place, shape, peers, others) in enumerate(steps):
+        at = place % (len(tunnels) + 1)
+        if verb == "add":
+            tunnels.insert(at, replace(shaped(tunnel, f"t{number}", shape), remotes=peers))
+        elif at < len(tunnels):
+            new = [replace(shaped(tunnel, tunnels[at].name, shape), remotes=peers)] if verb == "change" else []
+            tunnels[at : at + 1] = new
+        config = replace(base[0], tunnels=tuple(tunnels), **others)
+        if not nesting.adapt(config):
+            nesting = Nesting.of(config)
+        whole = Nesting.of(config)
+        assert nesting.silent() == whole.silent()
+        for peer in ASKED:
+            assert nesting.of_stranger(peer) == whole.of_stranger(peer)
+            for each in tunnels:
+                assert nesting.holder(each.name, peer, ASKED[0]) == whole.holder(each.name, peer, ASKED[0])
+
+
+def test_what_a_tunnel_more_hides_is_worked_out_alone_unless_others_hide_it_too(base):
+    config, tunnel = base
+    tunnels = tuple(idle(tunnel, f"t{n}", net) for n, net in enumerate(NEIGHBOURS[:4]))
+    nesting = Nesting.of(replace(config, tunnels=tunnels))
+    new, same = idle(tunnel, "new", NEIGHBOURS[5]), idle(tunnel, "same", NEIGHBOURS[0])
+    assert nesting.adapt(replace(config, tunnels=(new, *tunnels)))
+    assert nesting.adapt(replace(config, tunnels=(new, *tunnels[1:])))
+    assert nesting.adapt(replace(config, tunnels=(new, *tunnels[2:], same)))
+    assert not nesting.adapt(replace(config, tunnels=(new, *tunnels[2:], same, tunnels[0])))
 
 
 def test_one_tunnel_more_is_worked_out_alone(base):

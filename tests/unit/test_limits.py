@@ -45,6 +45,7 @@ OWNERS = {
     "gateway/live_capture.py": {OURS: "LOOK_S LAST_S", STANDARD: "NS_PER_S SNAP_MAX"},
     "gateway/messages.py": {STANDARD: "SCHEMA", FILES: "CONFIRM_MAX_S"},
     "gateway/notices.py": {OURS: "QUIET_S"},
+    "gateway/privileges.py": {OURS: "TRIAL_S"},
     "gateway/readings.py": {OURS: "READING_S"},
     "gateway/reload.py": {OURS: "CLOSE_S"},
     "gateway/root_grants.py": {FILES: "CONFIGURATIONS_MAX"},
@@ -57,12 +58,17 @@ OWNERS = {
     "gateway/trial_answer.py": {STANDARD: "SCHEMA"},
     "gateway/upgrade/executable.py": {OURS: "ANSWER_S", STANDARD: "LINKS_MAX _SCRIPT_OCTETS"},
     "gateway/upgrade/giving.py": {
-        OURS: "READY_S SEND_S IDLE_S EXPORT_S GOES_ON_S GOES_ON_EACH_S ALIVE_S CHANGING_S GIVE_UP_S CHILD_SAS_MOST"
+        OURS: "READY_S SEND_S IDLE_S GOES_ON_S GOES_ON_EACH_S ALIVE_S CHANGING_S GIVE_UP_S CHILD_SAS_MOST"
     },
     "gateway/upgrade/launch.py": {OURS: "END_S"},
     "gateway/upgrade/messages.py": {OURS: "MODEL", SHOWN: "TEXT_MAX"},
+    "gateway/upgrade/sas.py": {OURS: "EXPORT_S"},
     "gateway/upgrade/stream.py": {OURS: "FORM BODY_MAX DESCRIPTORS_MAX KIND_MAX _AT_ONCE _PIECE", STANDARD: "_DIGEST"},
-    "gateway/upgrade/taking.py": {OURS: "OFFER_S STATE_S SAY_S GONE_S", STANDARD: "NS_PER_MS", SHOWN: "NAMED_MOST"},
+    "gateway/upgrade/taking.py": {
+        OURS: "OFFER_S STATE_S IKE_S IKE_EACH_S SAY_S GONE_S",
+        STANDARD: "NS_PER_MS",
+        SHOWN: "NAMED_MOST",
+    },
     "gateway/upgrade/waiting.py": {STANDARD: "NS_PER_S"},
     "gateway/verbs.py": {SHOWN: "NAMED_MOST COMPARED", FILES: "NAME_MOST"},
     "ike/actions.py": {STANDARD: "IKE_PORT NATT_PORT"},

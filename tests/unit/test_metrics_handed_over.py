@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from ipsec_dp.gateway.upgrade.giving import Giving, Places
+from ipsec_dp.services.path_mtu import CarriedMtus
+from tests.doubles.config import configured, tunnel
+from tests.doubles.giving import HOST
 from tests.unit.test_metrics_server import GET, LOCALHOST, Serving, serving
 
 
@@ -86,3 +92,26 @@ def test_where_none_is_served_there_is_none_to_hand_over(port):
                 await served.server.close()
 
     assert asyncio.run(run()) is None
+
+
+@pytest.mark.parametrize("descriptor", [9, None], ids=["served", "not-served"])
+def test_it_is_offered_where_there_is_one(tmp_path, descriptor):
+    parts = SimpleNamespace(
+        config=configured(tmp_path, tunnel()),
+        engine=SimpleNamespace(plane=SimpleNamespace(sa_slots=65536)),
+        mtus=SimpleNamespace(export=lambda: CarriedMtus([], {})),
+        substitutes=SimpleNamespace(offload_faults={"segments": "refused"}),
+        metrics=SimpleNamespace(descriptor=descriptor),
+    )
+    gateway = Giving(
+        cast("Any", parts),
+        control=lambda: (tmp_path / "a.sock", 8),
+        stopping=lambda: False,
+        gone=lambda _process: None,
+        lost=lambda _why: None,
+    )
+    places = Places()
+    offer = gateway.made_offer(HOST, places, None)
+    assert places.descriptors[offer.listening] == 8
+    assert (offer.metrics if offer.metrics is None else places.descriptors[offer.metrics]) == descriptor
+    assert offer.offload_faults == {"segments": "refused"}

@@ -421,6 +421,22 @@ def test_a_refused_run_is_sent_again_at_once_and_the_offload_given_up():
         assert site.a.events() == []
 
 
+def test_what_was_given_up_stays_so_for_sockets_made_anew_at_that_address():
+    so_no_check = 11
+    with pair() as site, Loopback(site) as loopback:
+        plane = site.a.plane
+        loopback.ours.setsockopt(socket.SOL_SOCKET, so_no_check, 1)
+        sealed_of(site, super_packet(segment(content(10 * 500)), 500))
+        assert plane.given_up() == ["udp_segment"]
+        assert plane.set_link_offloads(loopback.link, ALL) == Offload.UDP_GRO
+        here, elsewhere = (Endpoint(ipaddress.ip_address(each), 1) for each in ("127.0.0.1", "127.0.0.2"))
+        plane.detach_link(loopback.link)
+        for local, on in ((here, Offload.UDP_GRO), (elsewhere, LINK_OFFLOADS)):
+            link = plane.attach_link(Encapsulation.UDP, local, loopback.theirs.fileno(), Df.SET)
+            assert plane.link_offloads(link) == on
+        assert plane.given_up() == ["udp_segment"]
+
+
 @pytest.mark.parametrize("wanted", [Offload(0), Offload.UDP_GRO, Offload.UDP_SEGMENT | Offload.TUN_TSO4, ALL_OFFLOADS])
 def test_a_device_is_attached_with_no_offload_that_is_not_wanted(wanted):
     local = Endpoint(ipaddress.ip_address("127.0.0.1"), 1)

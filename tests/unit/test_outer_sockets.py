@@ -8,6 +8,7 @@ import os
 import select
 import socket
 from ipaddress import ip_address
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -89,17 +90,19 @@ class Kernel:
         self.pairs: list[OuterSockets] = []
         self.ike: list[socket.socket] = []
         self.whole: list[bool] = []
+        self.buffers: list[int] = []  # of each pair, as it was asked for
 
-    def udp_pair(self, local: Any, port: int = 4500, *, steering: Any) -> OuterSockets:
+    def udp_pair(self, local: Any, port: int = 4500, *, buffer: int, steering: Any) -> OuterSockets:
         count = steering.workers if self.shared else 1
+        self.buffers.append(buffer)
         self.pairs.append(OuterSockets(local, port, tuple(bound() for _ in range(count)), bound()))
         return self.pairs[-1]
 
-    def esp_pair(self, local: Any, *, steering: Any) -> OuterSockets:
-        return self.udp_pair(local, 0, steering=steering)
+    def esp_pair(self, local: Any, *, buffer: int, steering: Any) -> OuterSockets:
+        return self.udp_pair(local, 0, buffer=buffer, steering=steering)
 
-    def ike_socket(self, local: Any) -> socket.socket:
-        del local
+    def ike_socket(self, local: Any, *, buffer: int) -> socket.socket:
+        del local, buffer
         self.ike.append(bound())
         return self.ike[-1]
 
@@ -173,6 +176,34 @@ def test_workers_let_go_before_the_sockets_close(kernel, monkeypatch):
     links.link(Endpoint(LOCAL, 4500), UDP)
     links.close()
     assert plane.calls[-3:] == [("detach", 0, 1), ("detach", 0, 0), ("closed",)]
+
+
+# ---- buffers
+
+
+def test_buffers_are_as_asked_for_and_follow_another_configuration(kernel):
+    plane = Plane()
+    links = SocketLinks(cast("Any", plane), 1 << 17)
+    none_is_open = links.buffers
+    assert none_is_open is None
+    links.link(Endpoint(LOCAL, 4500), UDP)
+    assert kernel.buffers == [1 << 17]
+    links.reconfigure(cast("Any", SimpleNamespace(socket_buffer=1 << 16)))
+    assert links.buffers == (1 << 16, 1 << 16)
+    links.link(Endpoint(LOCAL, 0), ESP)
+    assert kernel.buffers == [1 << 17, 1 << 16]
+    links.close()
+
+
+def test_what_the_kernel_did_not_give_is_told(kernel):
+    links = links_of(Plane())
+    links.link(Endpoint(LOCAL, 4500), UDP)
+    small = socket.SO_RCVBUF, 1 << 12
+    kernel.pairs[0].receive.setsockopt(socket.SOL_SOCKET, *small)
+    received, sent = links.buffers or (0, 0)
+    assert received == 1 << 12
+    assert sent > received
+    links.close()
 
 
 # ---- IKE

@@ -30,6 +30,7 @@ LONG = {
     "tests/mutants/run.py": "a program that takes nothing from the tree that it copies",
     "tests/native/test_coalesce.c": "which packets of a burst become one, case by case",
     "tests/native/test_handover.c": "what one worker hands to another, case by case",
+    "tests/native/test_tun_io.c": "what becomes of super-packets that a TUN device refuses, refusal by refusal",
     "tests/netns/test_reload.py": "what each kind of changed key does to a gateway that carries packets",
     "tests/unit/test_config.py": "the rules of the configuration, in the order of its tables",
     "tests/unit/test_dataplane.py": "the interface of the data plane, call by call",
@@ -40,6 +41,7 @@ LONG = {
     "tests/unit/test_offloads.py": "what is merged and cut on the way in and on the way out, which are looked at side by side",
     "tests/unit/test_reload.py": "what a reload asks of each part of a gateway, in which order, and what a failure leaves",
     "tests/unit/test_outbound.py": "one packet's way out, from the TUN to the wire",
+    "tests/unit/test_upgrade_giving.py": "one hand-over: before the point of no return, after it, and who may ask for one",
 }
 LARGE = {
     "ipsec_dp/config/tables.py: Tunnel": "the keys of [[tunnel]], which the schema is made of",
@@ -56,6 +58,7 @@ LARGE = {
     "ipsec_dp/network/interfaces.py: LinuxInterfaces": "the life of an interface, also with others and in another process",
     "ipsec_dp/gateway/status.py: ChildSaStatus": "what `status --json` says of a CHILD_SA, field by field",
     "ipsec_dp/gateway/status.py: TunnelStatus": "what `status --json` says of a tunnel, field by field",
+    "ipsec_dp/gateway/upgrade/messages.py: GatewayOffer": "what a successor is to be, field by field",
     "ipsec_dp/ike/interface.py: IkeStatus": "all that is said of an IKE SA, frozen",
     "ipsec_dp/ike/interface.py: IkeCore": "a method for each call of the driver",
     "ipsec_dp/ike/carried/isakmp_model.py: IpsecSaPart": "a pair of IPsec SAs as it is carried, field by field",

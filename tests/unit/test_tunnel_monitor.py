@@ -243,3 +243,31 @@ def test_one_that_cannot_be_listened_at_is_told_once_however_often_it_comes(tmp_
 
     lived(tmp_path, story)
     assert caplog.text.count("no socket") == 1
+
+
+@pytest.mark.parametrize(("on_its_way_s", "asks_after_s"), [(1.0, 0.5), (2.0, 0.0)], ids=["before it is due", "when it is due"])
+def test_one_that_is_carried_asks_when_it_was_to_and_goes_on_counting(tmp_path, on_its_way_s, asks_after_s):
+    async def story(site):
+        site.echoes.answer(site.echoes.sent[0][1])
+        await site.rounds(3, answered=True)
+        await site.clock.advance(0.5)
+        other = Site(tmp_path, monitored())
+        other.clock, other.monitors = site.clock, TunnelMonitors(other.host, other.renewed.append, site.clock)
+        carried = site.monitors.export()
+        await site.monitors.close()
+        await site.clock.advance(on_its_way_s)
+        other.monitors.take(carried, frozenset())
+        async with running(other):
+            assert len(other.echoes.sent) == (asks_after_s == 0)
+            await site.clock.advance(asks_after_s)
+            assert [echo.sequence for _, echo in other.echoes.sent] == [5]
+            for number in (6, 7):
+                other.echoes.answer(other.echoes.sent[-1][1])
+                await site.clock.advance(EVERY_S)
+                assert other.echoes.sent[-1][1].sequence == number
+            shown = other.monitors.status("to-b")
+            assert shown is not None
+            assert (shown.state, shown.sent, shown.lost) == ("up", 7, 0)
+        assert other.renewed == []
+
+    lived(tmp_path, story)

@@ -10,7 +10,8 @@ import pytest
 
 from ipsec_dp.gateway.upgrade import executable
 from ipsec_dp.gateway.upgrade.executable import About, ask, command_for, environment, understood
-from ipsec_dp.gateway.upgrade.stream import HandOverError
+from ipsec_dp.gateway.upgrade.messages import MODEL
+from ipsec_dp.gateway.upgrade.stream import FORM, HandOverError
 
 NOBODY = 65534
 
@@ -126,7 +127,7 @@ def test_the_program_that_is_asked_is_told_no_place_of_modules_either(place, mon
     said = json.dumps({"version": "9", "upgrade": understood()})
     monkeypatch.setenv("PYTHONPATH", str(place))
     text = f"import os\nprint({said!r} if 'PYTHONPATH' not in os.environ else '')\n"
-    assert ask((sys.executable, str(program(place / "says.py", text)))) == About("9", 1, 1)
+    assert ask((sys.executable, str(program(place / "says.py", text)))) == About("9", MODEL, FORM)
 
 
 def saying(place, text):
@@ -134,7 +135,7 @@ def saying(place, text):
 
 
 def test_a_program_says_what_it_understands(place):
-    assert ask(saying(place, json.dumps({"version": "9", "upgrade": understood()}))) == About("9", 1, 1)
+    assert ask(saying(place, json.dumps({"version": "9", "upgrade": understood()}))) == About("9", MODEL, FORM)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": "0.1.0"}', '{"version": "9", "upgrade": {"model": "?"}}'])

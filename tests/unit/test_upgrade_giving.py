@@ -11,21 +11,37 @@ import errno
 import os
 import subprocess
 import threading
+from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
 
 import msgspec
 import pytest
 
+from ipsec_dp.dataplane import Endpoint
+from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import ControlError, DataPlaneError
 from ipsec_dp.gateway.ike_counts import CarriedCounts
 from ipsec_dp.gateway.upgrade import executable, giving
 from ipsec_dp.gateway.upgrade.giving import BrokenOffError, Giving, Offered, Places, shape_of
 from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
-from ipsec_dp.gateway.upgrade.messages import GivenState, HelperOffer, MessageKind, Ready, UpgradeRefused, body_of, message_of
+from ipsec_dp.gateway.upgrade.messages import (
+    Forwards,
+    GivenSas,
+    GivenState,
+    HelperOffer,
+    MessageKind,
+    Ready,
+    SasPrepared,
+    UpgradeRefused,
+    body_of,
+    message_of,
+)
 from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
 from ipsec_dp.services.path_mtu import CarriedMtus
 from tests.doubles.giving import GOES_ON, HOST, KEY, GivenHost, Gone, Noting
+
+PEER = Endpoint(ip_address("192.0.2.2"), 4500)
 
 
 @pytest.fixture
@@ -37,7 +53,14 @@ def noting():
 def engine(noting):
     return SimpleNamespace(
         plane=noting,
-        sad=SimpleNamespace(export=noting.export_sas, events=noting.events, children=()),
+        sad=SimpleNamespace(
+            export_all=noting.export_all,
+            export=noting.export_each,
+            events=noting.events,
+            records={},
+            children={},
+            expected={0x1002: PEER},
+        ),
         events=SimpleNamespace(handle=None),
         ike=SimpleNamespace(finish=noting.finish, export=noting.export_ike, export_findings=dict, stop=noting.stop),
         children=SimpleNamespace(spis=lambda: ()),
@@ -83,7 +106,7 @@ def given(parts, gone, noting, monkeypatch):
 @pytest.fixture
 def offered(noting):
     places = Places()
-    return Offered(noting.inherited(places), places.inodes)
+    return Offered(noting.inherited(places), places.inodes, noting, record_layout())
 
 
 @pytest.fixture
@@ -93,12 +116,13 @@ def successor():
     there = HandOverChannel(theirs)
     made = SimpleNamespace(channel=ours, has_ended=False, there=there, states=[])
 
-    def take(answer):
+    def take(*answers):
         def run():
             with contextlib.suppress(HandOverError):
-                got = there.receive(seconds=5.0)
-                made.states.append(message_of(got.kind, got.body, GivenState))
-                answer(there)
+                for answer in answers:
+                    got = there.receive(seconds=5.0)
+                    made.states.append(message_of(got.kind, got.body, GivenSas, GivenState, UpgradeRefused))
+                    answer(there)
 
         made.thread = threading.Thread(target=run)
         made.thread.start()
@@ -111,36 +135,49 @@ def successor():
     there.close()
 
 
+def forwards(there):
+    there.send(MessageKind.FORWARDS, body_of(Forwards(1)), seconds=5.0)
+
+
 def goes_on(there):
     there.send(MessageKind.GOES_ON, body_of(GOES_ON), seconds=5.0)
 
 
 def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_here(given, engine, successor, offered, noting):
     noting.unready = 2
-    successor.take(goes_on)
+    successor.take(forwards, goes_on)
     assert given.hand_over(engine, successor, offered) == GOES_ON
     assert noting.notes == [
         *("paused", "port 500 unread", "finished", "metrics unserved"),
         *["exported"] * 3,
-        "IKE with 20 octets of key",
         "packets that wait",
+        "IKE with 1 octet for a key",
         "IKE stopped",
     ]
     successor.thread.join()
-    (state,) = successor.states
-    (sa,) = state.sas.sas
-    assert (sa.sa.sequence, sa.sa.window, sa.sa.words) == (2**32 + 5, 128, b"\x0f" * 24)
-    assert (sa.sa.keymat, state.ike, state.host) == (bytearray(KEY), bytearray(b"IKE"), HOST)
+    sas, state = successor.states
+    assert (sas.records.records, sas.sas, sas.counters.drops) == (bytearray(KEY), None, {"replay": 2})
+    assert [(spi, peer.endpoint) for spi, peer in sas.expected] == [(0x1002, PEER)]
+    assert (state.ike, state.host) == (bytearray(b"IKE"), HOST)
     assert state.traffic["to-b"].packets_in == 3
-    assert state.counters.drops == {"replay": 2}
-    assert [(one.tunnel, one.interface, bytes(one.packet.packet)) for one in state.waiting] == [("to-b", "ipsec0", b"clear")]
+    assert [(one.tunnel, one.interface, bytes(one.packet.packet)) for one in sas.waiting] == [("to-b", "ipsec0", b"clear")]
+
+
+def test_a_program_that_lays_records_out_otherwise_gets_sas_one_by_one(given, engine, successor, offered, noting):
+    successor.take(forwards, goes_on)
+    assert given.hand_over(engine, successor, offered._replace(layout=bytes(32))) == GOES_ON
+    successor.thread.join()
+    (sa,) = successor.states[0].sas.sas
+    assert (sa.sa.sequence, sa.sa.window, sa.sa.words) == (2**32 + 5, 128, b"\x0f" * 24)
+    assert (sa.sa.keymat, successor.states[0].records) == (bytearray(KEY), None)
+    assert not any(noting.carried.sas[0].sa.keymat)
 
 
 def test_no_key_is_left_here(given, engine, successor, offered, noting):
-    successor.take(goes_on)
+    successor.take(forwards, goes_on)
     given.hand_over(engine, successor, offered)
-    assert not any(noting.carried.sas[0].sa.keymat)
-    assert not any((*noting.octets, *noting.kept[0].packet))
+    assert not any((*noting.records.records, *noting.kept[0].packet))
+    assert not any(noting.octets)
 
 
 def busy(noting, _successor, _gone):
@@ -186,20 +223,24 @@ def refusing(there):
     there.send(MessageKind.REFUSED, body_of(UpgradeRefused("no")), seconds=5.0)
 
 
+@pytest.mark.parametrize("before", [(), (forwards,)], ids=["with the SAs", "with IKE"])
 @pytest.mark.parametrize("answer", [silent, refusing, HandOverChannel.close], ids=["hangs", "refuses", "ends"])
-def test_after_the_export_this_process_never_goes_on(given, engine, successor, offered, noting, answer, monkeypatch):
+def test_after_the_export_this_process_never_goes_on(given, engine, successor, offered, noting, answer, before, monkeypatch):
     monkeypatch.setattr(giving, "GOES_ON_S", 0.1)
-    successor.take(answer)
+    successor.take(*before, answer)
     with pytest.raises(BrokenOffError, match="stays closed"):
         given.hand_over(engine, successor, offered)
     assert "resumed" not in noting.notes
     assert noting.notes[-1] == "IKE stopped"
 
 
-def test_nor_where_ike_could_not_be_exported(given, engine, successor, offered, noting):
+def test_a_successor_that_forwards_goes_on_where_ike_could_not_be_exported(given, engine, successor, offered, noting):
+    """It hears why, and negotiates anew."""
     noting.refusal = RuntimeError("a fault")
-    with pytest.raises(BrokenOffError):
-        given.hand_over(engine, successor, offered)
+    successor.take(forwards, goes_on)
+    assert given.hand_over(engine, successor, offered) == GOES_ON
+    successor.thread.join()
+    assert successor.states[1] == UpgradeRefused("a fault")
     assert "resumed" not in noting.notes
 
 
@@ -276,7 +317,7 @@ def started(given, noting, successor, offered, monkeypatch):
 
 
 def test_nobody_changes_the_host_of_a_process_that_goes_on(given, gone, noting, started):
-    started.take(goes_on)
+    started.take(forwards, goes_on)
     assert asked(given).process == 4711
     assert (gone.left_to, gone.lost) == ([4711], [])
     assert noting.changing.locked(), "who waited for it goes on with nothing"
@@ -309,7 +350,7 @@ def test_ike_that_does_not_stop_loses_no_successor(given, engine, gone, started)
         raise OSError(errno.EIO, "no")
 
     engine.ike.stop = fails
-    started.take(goes_on)
+    started.take(forwards, goes_on)
     assert asked(given).process == 4711
     assert gone.lost == []
 
@@ -330,7 +371,7 @@ def test_the_manager_hears_of_a_process_that_waits_as_long_as_its_sas_take(given
         goes_on(there)
 
     given.alive = alive
-    started.take(waits)
+    started.take(forwards, waits)
     assert asked(given).process == 4711
     assert len(beats) >= 4
 
@@ -389,6 +430,8 @@ def test_the_channel_of_the_root_helper_is_offered_and_not_kept(given, successor
     def ready():
         successor.there.receive(seconds=30.0).close()
         successor.there.send(MessageKind.READY, body_of(Ready("9")), seconds=30.0)
+        successor.there.receive(seconds=30.0)
+        successor.there.send(MessageKind.PREPARED, body_of(SasPrepared(0)), seconds=30.0)
 
     successor.thread = threading.Thread(target=ready)
     successor.thread.start()

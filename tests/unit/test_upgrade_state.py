@@ -207,7 +207,7 @@ def test_the_helper_goes_on_with_whoever_has_its_channel(tmp_path):
 
 
 def test_a_helper_of_another_version_reads_no_configuration_again():
-    one = Privileges.inherited(cast("Any", Asked()), "0.0.9")
+    one = Privileges.inherited(cast("Any", Asked()), "0.0.9", {})
     with pytest.raises(ReadError, match=r"of version 0\.0\.9.*restart it"):
         asyncio.run(cast("Any", one.reread(cast("Any", None)))(Nothing(), os.devnull))
     one.leave()

@@ -8,11 +8,17 @@ from typing import Any
 import msgspec
 import pytest
 
+from ipsec_dp.databases.carried_sas import CarriedRecords
+from ipsec_dp.databases.sad_shape import SadShape, StandingSad
 from ipsec_dp.dataplane import Encapsulation
+from ipsec_dp.dataplane.carried import EndpointValue
+from ipsec_dp.dataplane.moving import RECORD_OCTETS, record_layout
+from ipsec_dp.gateway.upgrade import sas
+from ipsec_dp.gateway.upgrade.messages import GivenSas
 from ipsec_dp.gateway.upgrade.waiting import WaitingPacket, wait_on, waiting_in
 from tests.unit.sites import to_b
 from tests.unit.successors import over_the_wire
-from tests.unit.test_kept_packets import PACKETS, early, open_tunnel, site, successor  # noqa: F401 - two are fixtures
+from tests.unit.test_kept_packets import PACKETS, early, installed, open_tunnel, site, successor  # noqa: F401 - two are fixtures
 
 NS_PER_S = 1e9
 HERE: Any = SimpleNamespace(
@@ -64,6 +70,39 @@ def test_esp_before_its_sa_comes_by_the_sockets_of_its_address(early):  # noqa: 
     take(waiting, SimpleNamespace(plane=plane), site.clock.ns, link)
     assert asked == {(site.b.endpoint.address, Encapsulation.UDP)}
     assert [(one.spi, one.link) for one in plane.taken] == [(record.spi, 4)] * 3
+
+
+def come_with_sas(before, spi, after, wait):
+    """The whole message, of which nothing is left."""
+    message = over_the_wire(
+        GivenSas(
+            stopped=0,
+            shape=SadShape(gone=[], sas=[], ended=[], children=[]),
+            records=CarriedRecords(record_layout(), [], {}, bytearray(b"k" * RECORD_OCTETS)),
+            expected=[(spi, EndpointValue.of(before.a.endpoint))],
+            counters=before.b.plane.counters(),
+            waiting=given(before.b),
+        )
+    )
+    octets = [message.records.records, *(one.packet.packet for one in message.waiting)]
+    assert len(octets) == 4
+    assert all(map(any, octets))
+    sas.taken(after.sad, StandingSad(after.sad, {}, {}, lambda *_: 0), message, wait)
+    assert not any(map(any, octets))
+
+
+def test_they_are_taken_when_the_spi_that_they_came_on_is_expected(early):  # noqa: F811
+    site, record = early  # noqa: F811
+    with successor(site, "b") as after:
+        come_with_sas(site, record.spi, after, lambda waiting: take(waiting, after, site.clock.ns))
+        assert len(installed(after, record, site)) == 3
+
+
+def test_nothing_of_them_is_left_where_they_cannot_be_taken(early):  # noqa: F811
+    site, record = early  # noqa: F811
+    with successor(site, "b") as after:
+        come_with_sas(site, record.spi, after, lambda _waiting: None)
+        assert installed(after, record, site) == []
 
 
 def test_packets_that_cannot_be_had_hinder_nothing(site, caplog):  # noqa: F811

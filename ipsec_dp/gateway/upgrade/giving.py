@@ -1,15 +1,16 @@
-"""A gateway hands itself over to a successor that it starts: asked, offered, ready, and then, at once, stopped and handed over.
+"""A gateway hands itself over to a successor that it starts: asked, offered, ready, told of its SAs, and then, at once, stopped and
+handed over: first what packets need, then IKE, whose messages wait a while longer.
 
-Until the successor is ready everything goes on as before, and whatever fails ends the successor and nothing else. The point of no
-return is the export of the SAs, which retires them: it comes after the last burst, within one turn of the event loop, so that
-nothing of this process can do anything in between. What fails then ends this process; the guard stays in the kernel.
+Until the successor is prepared everything goes on as before, and whatever fails ends the successor and nothing else. The point of
+no return is the export of the SAs, which retires them: it comes after the last burst, within one turn of the event loop, so that
+nothing of this process can do anything in between. What fails then ends this process; the guard stays in the kernel. Once the
+successor forwards it is not ended any more: where IKE does not come after the SAs, it negotiates anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import time
@@ -18,35 +19,37 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ipsec_dp import __version__
 from ipsec_dp.config import files
 from ipsec_dp.config.difference import known
-from ipsec_dp.databases.carried_sas import CarriedKeys
+from ipsec_dp.databases.sad_shape import ToldSad
 from ipsec_dp.dataplane import Channel as PuntChannel
-from ipsec_dp.errors import ControlError, DataPlaneError, IpsecDpError
-from ipsec_dp.gateway.upgrade import executable
+from ipsec_dp.errors import ControlError, IpsecDpError
+from ipsec_dp.gateway.upgrade import executable, sas
 from ipsec_dp.gateway.upgrade.answer import answered
 from ipsec_dp.gateway.upgrade.fields import fields_of
 from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
 from ipsec_dp.gateway.upgrade.messages import (
+    Forwards,
     GatewayOffer,
-    GivenState,
     GoesOn,
     HelperOffer,
+    Message,
     MessageKind,
     Ready,
+    SasPrepared,
     UpgradeRefused,
     body_of,
-    message_of,
+    heard,
 )
 from ipsec_dp.gateway.upgrade.stream import HandOverError
-from ipsec_dp.gateway.upgrade.waiting import waiting_in
 from ipsec_dp.host.drop import capabilities_for
 from ipsec_dp.network.linux_host import LinuxHost
+from ipsec_dp.util.collection import no_collection
 from ipsec_dp.util.told import told
+from ipsec_dp.util.wiping import wipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ipsec_dp.databases.carried_sas import CarriedSad
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.gateway.composition import Composition, Engine
     from ipsec_dp.gateway.messages import UpgradeAnswer
@@ -58,13 +61,12 @@ log = logging.getLogger(__name__)
 READY_S: Final = 120.0  # ten thousand tunnels are read in seconds
 SEND_S: Final = 20.0
 IDLE_S: Final = 0.25  # in which the last burst is done, or nothing stops
-EXPORT_S: Final = 2.0
 GOES_ON_S: Final = 30.0
 GOES_ON_EACH_S: Final = 0.05  # more for each SA: ten times what one takes
 ALIVE_S: Final = 1.0  # between two words to the service manager meanwhile
 CHANGING_S: Final = 10.0  # for whoever changes the host now
 GIVE_UP_S: Final = 5.0
-CHILD_SAS_MOST: Final = 2000  # packets wait about 5 ms for each: ten seconds, in which peers still think that we are there
+CHILD_SAS_MOST: Final = 2000  # IKE waits for all of them, and with more it was not tried for how long
 
 
 class BrokenOffError(IpsecDpError):
@@ -92,10 +94,12 @@ class Places:
 
 
 class Offered(NamedTuple):
-    """What the successor has, and what its descriptors are."""
+    """What the successor has, what its descriptors are, what it was told of SAs, and how it lays out their records."""
 
     host: InheritedHost
     inodes: list[int]
+    told: ToldSad
+    layout: bytes
 
 
 class Giving:
@@ -167,7 +171,7 @@ class Giving:
         if engine.reloader.incomplete:
             raise HandOverError("a reload broke off in the middle, or the host lacks something since an upgrade: reload first")
         if (count := len(engine.sad.children)) > CHILD_SAS_MOST:
-            raise HandOverError(f"{count} CHILD_SAs, and packets wait about 5 ms for each: more than {CHILD_SAS_MOST}; restart")
+            raise HandOverError(f"{count} CHILD_SAs, for all of which IKE would wait: more than {CHILD_SAS_MOST}; restart")
         return engine
 
     async def attempt(self, path: Path | None) -> UpgradeAnswer:
@@ -187,7 +191,8 @@ class Giving:
             self._successor = successor
             try:
                 offered = await self.offer(successor)
-                goes_on = self.hand_over(engine, successor, offered)
+                with no_collection():
+                    goes_on = self.hand_over(engine, successor, offered)
             except BaseException:
                 await asyncio.to_thread(successor.end)
                 raise
@@ -211,15 +216,14 @@ class Giving:
         with contextlib.ExitStack() as stack:
             helper = await self._helper(stack)
             host = self._host.inherited(places)
-            offered, offer = Offered(host, places.inodes), self.made_offer(host, places, helper)
-            body = body_of(offer)
+            inodes, body = places.inodes, body_of(self.made_offer(host, places, helper))
             stack.callback(body.__setitem__, slice(None), bytes(len(body)))
             await asyncio.to_thread(successor.channel.send, MessageKind.OFFER, body, places.descriptors, seconds=SEND_S)
-        got = await asyncio.to_thread(successor.channel.receive, seconds=READY_S)
-        said = message_of(got.kind, got.body, Ready, UpgradeRefused)
-        if isinstance(said, UpgradeRefused):
-            raise HandOverError(f"the successor refuses: {said.why}")
-        return offered
+        ready = await asyncio.to_thread(heard, successor.channel, READY_S, Ready)
+        told = ToldSad(self._engine.sad, self._parts.spd.tunnel_names)
+        await asyncio.to_thread(successor.channel.send, MessageKind.SHAPE, body_of(told.news()), seconds=SEND_S)
+        await asyncio.to_thread(heard, successor.channel, READY_S, SasPrepared)
+        return Offered(host, inodes, told, ready.layout)
 
     async def _helper(self, stack: contextlib.ExitStack) -> HelperOffer | None:
         """That stays root; `channel` is a descriptor of ours until the stack is left."""
@@ -250,6 +254,7 @@ class Giving:
             mtus=parts.mtus.export(),
             helper=None if helper is None else HelperOffer(places(helper.channel), helper.process, helper.program),
             metrics=None if (metrics := parts.metrics.descriptor) is None else places(metrics),
+            offload_faults=dict(parts.substitutes.offload_faults),
             **self.options,
         )
 
@@ -285,14 +290,11 @@ class Giving:
         self._given_away = True
         try:
             self._parts.metrics.leave()
-            body = self._exported(engine, host, stopped)
-            try:
-                successor.channel.send(MessageKind.STATE, body, seconds=SEND_S + patience)
-            finally:
-                body[:] = bytes(len(body))
-            self._wait(successor, patience)
-            got = successor.channel.receive(seconds=SEND_S)
-            return message_of(got.kind, got.body, GoesOn)
+            given = sas.exported(engine, self._parts.spd, offered.told, offered.layout, stopped)
+            self._say(successor, MessageKind.SAS, given, patience)
+            self._hear(successor, patience, Forwards)
+            self._say(successor, *self._ike_state(engine, host), patience)
+            return self._hear(successor, patience, GoesOn)
         except Exception as error:
             raise BrokenOffError(
                 f"the successor did not go on, and this process has given its SAs away: {error}; what is protected stays closed, "
@@ -301,6 +303,16 @@ class Giving:
         finally:
             with contextlib.suppress(Exception):  # whatever becomes of it, this process is about to end
                 engine.ike.stop()
+
+    def _say(self, successor: SuccessorProcess, kind: MessageKind, body: bytearray, seconds: float) -> None:
+        try:
+            successor.channel.send(kind, body, seconds=SEND_S + seconds)
+        finally:
+            wipe(body)
+
+    def _hear(self, successor: SuccessorProcess, seconds: float, expected: type[Message]) -> Message:
+        self._wait(successor, seconds)
+        return heard(successor.channel, SEND_S, expected)
 
     def _wait(self, successor: SuccessorProcess, seconds: float) -> None:
         """Until it says something or ends. HandOverError."""
@@ -330,28 +342,13 @@ class Giving:
             raise HandOverError("the successor has ended")
         return host
 
-    def _exported(self, engine: Engine, host: InheritedHost, stopped: int) -> bytearray:
-        """No way back: what is exported here is retired."""
-        carried = _retired(engine)
-        exported, intents = engine.ike.export(engine.core, CarriedKeys(carried, engine.children.spis()))
-        numbers, plane = self._parts.spd.tunnel_numbers, engine.plane
-        state = GivenState(
-            stopped=stopped,
-            sas=carried,
-            ike=exported.octets,
-            intents=intents,
-            findings=engine.ike.export_findings(),
-            traffic={name: plane.export_traffic(number) for name, number in numbers.items()},
-            counters=plane.counters(),
-            host=host,
-            mtus=self._parts.mtus.export(),
-            monitors=self._parts.monitors.export(),
-            counts=self._parts.counts.export(),
-            waiting=waiting_in(plane, self._parts.spd),
-        )
-        body = body_of(state)
-        state.wipe()
-        return body
+    def _ike_state(self, engine: Engine, host: InheritedHost) -> tuple[MessageKind, bytearray]:
+        """The successor forwards by then: where there is none, it is to negotiate anew."""
+        self.alive()
+        try:
+            return MessageKind.STATE, sas.ike_exported(self._parts, engine, host)
+        except Exception as error:  # noqa: BLE001 - the successor says it, and what it means
+            return MessageKind.REFUSED, body_of(UpgradeRefused(str(error) or type(error).__name__))
 
 
 def shape_of(host: InheritedHost) -> tuple[object, ...]:
@@ -385,16 +382,3 @@ def _unchanged(error: IpsecDpError, *, stopping: bool) -> str:
 def _until_empty(read: Callable[[], list[Any]]) -> Any:
     while some := read():
         yield from some
-
-
-def _retired(engine: Engine) -> CarriedSad:
-    """Raises DataPlaneError."""
-    deadline = time.monotonic() + EXPORT_S
-    while True:
-        try:
-            return engine.sad.export()
-        except DataPlaneError as error:
-            if error.errno != errno.EAGAIN or time.monotonic() > deadline:
-                raise
-            with contextlib.suppress(OSError):
-                os.sched_yield()

@@ -1,19 +1,21 @@
-"""What the two processes say to each other, in this order: OFFER → READY (or REFUSED) → STATE → GOES_ON.
+"""What the two processes say to each other, in this order, the one before the arrow first: OFFER → READY, SHAPE → PREPARED while
+everything goes on; SAS → FORWARDS, while packets wait; STATE → GOES_ON, while IKE waits. REFUSED stands for any of them.
 
-Keys are in STATE alone. Each message is whoever's that has it to wipe.
+Keys of ESP and packets in the clear are in SAS alone, keys of IKE in STATE. Each message is whoever's that has it to wipe.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from ipsec_dp.databases.carried_sas import CarriedSad
+from ipsec_dp.databases.carried_sas import CarriedRecords, CarriedSad
+from ipsec_dp.databases.sad_shape import SadShape
 from ipsec_dp.dataplane import Counters
-from ipsec_dp.dataplane.carried import CarriedTraffic
+from ipsec_dp.dataplane.carried import CarriedTraffic, EndpointValue
 from ipsec_dp.gateway.ike_counts import CarriedCounts
 from ipsec_dp.gateway.upgrade.stream import HandOverError
 from ipsec_dp.gateway.upgrade.waiting import WaitingPacket
@@ -25,8 +27,12 @@ from ipsec_dp.services.path_mtu import CarriedMtus
 from ipsec_dp.services.tunnel_monitor import CarriedMonitor
 from ipsec_dp.util.leaves import Here
 
-MODEL: Final = 1
-"""Of the messages below, as they were released: whatever is changed of them then makes another number. Another one is refused."""
+if TYPE_CHECKING:
+    from ipsec_dp.gateway.upgrade.stream import HandOverChannel
+
+MODEL: Final = 2
+"""Of the messages below, as they were released: whatever is changed of them then makes another number, also a field with a default.
+Another one is refused, since an older reader might get it wrong."""
 
 TEXT_MAX: Final = 2000  # characters of a reason
 
@@ -37,6 +43,10 @@ class MessageKind(IntEnum):
     REFUSED = 3
     STATE = 4
     GOES_ON = 5
+    SHAPE = 6
+    PREPARED = 7
+    SAS = 8
+    FORWARDS = 9
 
 
 class HelperOffer(Struct, frozen=True):
@@ -69,6 +79,7 @@ class GatewayOffer(Struct, frozen=True, kw_only=True):
     verbose: Here[bool] = False
     trace_ike: Here[bool] = False
     log_format: Here[str | None] = None
+    offload_faults: Here[dict[str, str]] = {}
 
 
 class _Numbered(Struct):
@@ -78,40 +89,69 @@ class _Numbered(Struct):
 
 
 class Ready(Struct, frozen=True):
-    """All that can fail without the state has been done. `program`: the version that goes on."""
+    """All that can fail without SAs has been done. `program`: the version that goes on; `layout`: how it lays out the data plane's
+    records of SAs (`record_layout`)."""
 
     program: Here[str]
+    layout: Here[bytes] = b""
+
+
+class SasPrepared(Struct, frozen=True):
+    """Every SA of SHAPE is there, and waits."""
+
+    sas: Here[int]
 
 
 class UpgradeRefused(Struct, frozen=True):
     why: Here[str]
 
 
-class GivenState(Struct, frozen=True, kw_only=True):
-    """Everything that changes while packets pass. `stopped`: when the last burst was done, nanoseconds of CLOCK_MONOTONIC. `host`
-    as it is then; `traffic` by tunnel, of SAs that are gone."""
+class GivenSas(Struct, frozen=True, kw_only=True):
+    """What forwarding takes. `stopped`: when the last burst was done, nanoseconds of CLOCK_MONOTONIC; `shape`: what has changed
+    since SHAPE; `sas`: one by one where the other process lays records out otherwise. `expected`: SPIs that were named to peers;
+    `waiting`: packets that wait for an SA."""
 
     stopped: Here[int]
-    sas: Here[CarriedSad]
+    shape: Here[SadShape]
+    records: Here[CarriedRecords | None] = None
+    sas: Here[CarriedSad | None] = None
+    expected: Here[list[tuple[int, EndpointValue]]]
+    counters: Here[Counters]
+    waiting: Here[list[WaitingPacket]] = []
+
+    def __repr__(self) -> str:
+        return "<SAs>"
+
+    def wipe(self) -> None:
+        """Overwrites every key with zeros, and what is not sealed yet."""
+        for each in (self.records, self.sas, *(one.packet for one in self.waiting)):
+            if each is not None:
+                each.wipe()
+
+
+class Forwards(Struct, frozen=True):
+    """The successor is alone, and packets pass."""
+
+    sas: Here[int]
+
+
+class GivenState(Struct, frozen=True, kw_only=True):
+    """Everything else that changes while packets pass, as it was when they stopped. `traffic` by tunnel, of SAs that are gone."""
+
     ike: Here[bytearray]
     intents: Here[dict[str, IntentState]]
     findings: Here[dict[str, FindingState]]
     traffic: Here[dict[str, CarriedTraffic]]
-    counters: Here[Counters]
     host: Here[InheritedHost]
     mtus: Here[CarriedMtus]
     monitors: Here[dict[str, CarriedMonitor]]
     counts: Here[CarriedCounts]
-    waiting: Here[list[WaitingPacket]] = []
 
     def __repr__(self) -> str:
         return "<State>"
 
     def wipe(self) -> None:
-        """Overwrites every key with zeros, and what is not sealed yet."""
-        self.sas.wipe()
-        for each in self.waiting:
-            each.packet.wipe()
+        """Overwrites every key with zeros."""
         self.ike[:] = bytes(len(self.ike))
 
 
@@ -123,7 +163,7 @@ class LeftBehind(Struct, frozen=True):
 
 
 class GoesOn(Struct, frozen=True, kw_only=True):
-    """The successor is alone. `gap_ms`: for how long nobody forwarded."""
+    """The successor has all. `gap_ms`: for how long nobody forwarded."""
 
     gap_ms: Here[float]
     ike_sas: Here[int]
@@ -137,6 +177,10 @@ MESSAGES: Final[dict[MessageKind, type[Struct]]] = {
     MessageKind.REFUSED: UpgradeRefused,
     MessageKind.STATE: GivenState,
     MessageKind.GOES_ON: GoesOn,
+    MessageKind.SHAPE: SadShape,
+    MessageKind.PREPARED: SasPrepared,
+    MessageKind.SAS: GivenSas,
+    MessageKind.FORWARDS: Forwards,
 }
 ENCODER: Final = msgspec.msgpack.Encoder()
 _NUMBERED: Final = msgspec.msgpack.Decoder(_Numbered)
@@ -164,3 +208,12 @@ def message_of(kind: int, body: Buffer, *expected: type[Message]) -> Message:
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
         raise HandOverError("what the other process said does not have the form of its message") from None
     return found  # type: ignore[return-value]
+
+
+def heard(channel: HandOverChannel, seconds: float, expected: type[Message]) -> Message:
+    """What the other process says next, which holds no key. Raises HandOverError: it refuses, says something else, or nothing."""
+    got = channel.receive(seconds=seconds)
+    said: Struct = message_of(got.kind, got.body, expected, UpgradeRefused)
+    if isinstance(said, expected):
+        return said
+    raise HandOverError(f"the successor refuses: {said.why}" if isinstance(said, UpgradeRefused) else "it speaks out of turn")

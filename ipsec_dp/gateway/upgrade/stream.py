@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.util import os_errors
+from ipsec_dp.util.wiping import wipe
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.octets import Buffer
@@ -93,7 +94,7 @@ class Received(NamedTuple):
     descriptors: list[int]
 
     def close(self) -> None:
-        self.body[:] = bytes(len(self.body))
+        wipe(self.body)
         while self.descriptors:
             os.close(self.descriptors.pop())
 

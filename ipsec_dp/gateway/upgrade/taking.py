@@ -1,8 +1,8 @@
 """The successor: a process that takes the place of another gateway's, with its devices, its SAs and all that it knows.
 
-Everything that can fail is done before it says that it is ready, while the other one forwards, and changes nothing in the kernel.
-Then the state comes, and this process is alone: it goes on at once, and only when the other one has gone does it compare with the
-kernel what that kept there.
+Everything that can fail is done before it says that it is prepared, while the other one forwards, and changes nothing in the
+kernel. Then the SAs come, and this process is alone: it forwards at once. IKE comes after them; what belongs to no IKE SA then
+ends, so that no SA stays whose keys nobody renews. Only when the other process has gone is what it kept in the kernel compared.
 """
 
 from __future__ import annotations
@@ -16,21 +16,28 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ipsec_dp import __version__
-from ipsec_dp.config import files, load, load_manual_keys
+from ipsec_dp.config import files, load
 from ipsec_dp.config.difference import known
 from ipsec_dp.databases.sad import Sad
+from ipsec_dp.databases.sad_shape import SadShape, StandingSad
+from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.gateway.privileges import Privileges
 from ipsec_dp.gateway.reload import UPGRADED
 from ipsec_dp.gateway.root_helper import RootHelper
+from ipsec_dp.gateway.upgrade import sas as carried
 from ipsec_dp.gateway.upgrade.fields import fields_of
 from ipsec_dp.gateway.upgrade.messages import (
+    Forwards,
     GatewayOffer,
+    GivenSas,
     GivenState,
     GoesOn,
     LeftBehind,
+    Message,
     MessageKind,
     Ready,
+    SasPrepared,
     UpgradeRefused,
     body_of,
     message_of,
@@ -42,6 +49,7 @@ from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network.inheritance import Descriptors
 from ipsec_dp.network.linux_host import LinuxHost
+from ipsec_dp.util.collection import no_full_collection
 from ipsec_dp.util.faults import unexpected
 from ipsec_dp.util.text import named
 from ipsec_dp.util.told import told
@@ -51,18 +59,24 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
     from pathlib import Path
 
+    from msgspec import Struct
+
     from ipsec_dp.config import Config
+    from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.gateway.composition import Composition, Engine
     from ipsec_dp.gateway.control import ControlServer
     from ipsec_dp.gateway.control_place import ListeningPlace
     from ipsec_dp.gateway.reload import Reloader
+    from ipsec_dp.gateway.upgrade.waiting import WaitingPacket
     from ipsec_dp.keying.ike_driver import IkeDriver
     from ipsec_dp.util.conditions import Conditions
 
 log = logging.getLogger(__name__)
 
 OFFER_S: Final = 30.0
-STATE_S: Final = 60.0  # from ready on
+STATE_S: Final = 60.0  # from ready on, for each of what comes then
+IKE_S: Final = 30.0
+IKE_EACH_S: Final = 0.05  # more for each CHILD_SA: ten times what one takes
 SAY_S: Final = 10.0
 GONE_S: Final = 10.0  # for the other process to end
 NS_PER_MS: Final = 1e6
@@ -127,8 +141,9 @@ class Successor:
         """Raises HandOverError."""
         helper = self.offer.helper
         if helper is None:
-            return Privileges.inherited(None, __version__)
-        return Privileges.inherited(RootHelper.inherited(self.descriptors.take(helper.channel), helper.process), helper.program)
+            return Privileges.inherited(None, __version__, self.offer.offload_faults)
+        inherited = RootHelper.inherited(self.descriptors.take(helper.channel), helper.process)
+        return Privileges.inherited(inherited, helper.program, self.offer.offload_faults)
 
     def config(self, path: Path) -> Config:
         """What the file says, which has to be what is in force: another is taken over by a reload. Raises IpsecDpError."""
@@ -166,11 +181,18 @@ class Successor:
         if parts.config.workers != self.offer.workers:
             raise HandOverError(f"{parts.config.workers} workers instead of {self.offer.workers}")
         with parts.substitutes.starting():
-            engine, manual = await self._prepare(parts, stack, host)
-        await self._send(MessageKind.READY, Ready(__version__))
-        state = await self._state()
-        left_out = self._go_on(parts, engine, manual, state)
-        gap_ms = (time.monotonic_ns() - state.stopped) / NS_PER_MS
+            engine, manual, standing = await self._prepare(parts, stack, host)
+        await self._send(MessageKind.READY, Ready(__version__, record_layout()))
+        if failed := standing.take(await self._next(SadShape)):
+            raise HandOverError("; ".join(failed[:NAMED_MOST]))
+        await self._send(MessageKind.PREPARED, SasPrepared(len(standing.handles)))
+        given = await self._next(GivenSas)
+        with no_full_collection():
+            left_out = self._forward(parts, host, engine, standing, given)
+            gap_ms = (time.monotonic_ns() - given.stopped) / NS_PER_MS
+            with contextlib.suppress(HandOverError):  # it has gone, and no IKE SA comes
+                self._channel.send(MessageKind.FORWARDS, body_of(Forwards(len(engine.sad.records))), seconds=SAY_S)
+            left_out += self._go_on(parts, engine, manual, self._state(IKE_S + IKE_EACH_S * len(engine.sad.children)))
         counters = engine.core.counters()
         goes_on = GoesOn(gap_ms=gap_ms, ike_sas=counters.sessions, child_sas=len(engine.sad.children), left_out=left_out)
         with contextlib.suppress(HandOverError):  # it has gone: this process is alone in any case
@@ -181,8 +203,8 @@ class Successor:
     async def _send(self, kind: MessageKind, message: Any) -> None:
         await asyncio.to_thread(self._channel.send, kind, body_of(message), seconds=SAY_S)
 
-    async def _prepare(self, parts: Composition, stack: AsyncExitStack, host: LinuxHost) -> tuple[Engine, ManualSas]:
-        """All that needs no state."""
+    async def _prepare(self, parts: Composition, stack: AsyncExitStack, host: LinuxHost) -> tuple[Engine, ManualSas, StandingSad]:
+        """All that needs no SAs."""
         plane, offer = parts.data_plane(), self.offer
         stack.callback(plane.close)
         if plane.sa_slots != offer.sa_slots:
@@ -202,17 +224,15 @@ class Successor:
         for tunnel in parts.config.tunnels:
             if tunnel.manual is not None:
                 manual.paths[tunnel.name] = await host.peers.path(tunnel, links)
-                with load_manual_keys(tunnel.manual):
-                    pass  # or they would be found wanting when nobody else is left
         ike = parts.ike_driver(plane, sad, links)
         for local in links.taken_ike:  # nothing reads them before the workers start
             ike.listen(local)
         engine = parts.make_engine(plane, sad, links, manual, ike)
         if engine.core.ikev1 is not None:
             from ipsec_dp.ike.carried import ikev1_import  # noqa: F401 - it is there when the state comes
-        return engine, manual
+        return engine, manual, StandingSad(sad, parts.spd.tunnel_numbers, parts.spd.interface_of, links.link)
 
-    async def _state(self) -> GivenState:
+    async def _next(self, expected: type[Message]) -> Message:
         """HandOverError: the other process goes on, or has gone."""
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._channel.fileno(), readable.set)
@@ -225,48 +245,84 @@ class Successor:
             loop.remove_reader(self._channel.fileno())
         got = self._channel.receive(seconds=SAY_S)
         try:
-            return message_of(got.kind, got.body, GivenState)
+            return message_of(got.kind, got.body, expected)
         finally:
-            self.alone = got.kind == MessageKind.STATE  # whatever is wrong with it: the other one has nothing left
+            self.alone = got.kind == MessageKind.SAS  # whatever is wrong with it: the other one has nothing left
             if self.alone:
                 end_with_nobody()
             got.close()
 
-    def _go_on(self, parts: Composition, engine: Engine, manual: ManualSas, state: GivenState) -> list[LeftBehind]:
-        """In one turn of the event loop. What cannot be taken is named; nothing that is wrong with it ends this."""
-        host, plane, left_out = parts.host, engine.plane, list[LeftBehind]()
-        numbers = parts.spd.tunnel_numbers
+    def _forward(
+        self, parts: Composition, host: LinuxHost, engine: Engine, standing: StandingSad, given: GivenSas
+    ) -> list[LeftBehind]:
+        """What is wrong with an SA is named, and nothing of it ends this. From here to the end of `_go_on` it is one turn of the
+        event loop, so that IKE does nothing before it has its state."""
+        plane = engine.plane
+        without("counters", lambda: plane.import_counters(given.counters))
+
+        def wait(waiting: list[WaitingPacket]) -> None:
+            without("packets", lambda: wait_on(waiting, plane, parts.spd, host.links.number, parts.clock.now()))
+
+        left_out = carried.taken(engine.sad, standing, given, wait)
+        host.start_loops(plane)
+        without("a device", plane.resume_receiving)  # the others are read
+        parts.upgraded_at = parts.clock.utc().isoformat(timespec="milliseconds")
+        return left_out
+
+    def _state(self, seconds: float) -> GivenState | str:
+        """Why there is none: the other process could not export it, or has gone."""
+        try:
+            got = self._channel.receive(seconds=seconds)
+            try:
+                said: Struct = message_of(got.kind, got.body, GivenState, UpgradeRefused)
+            finally:
+                got.close()
+        except HandOverError as error:
+            return str(error)
+        return said if isinstance(said, GivenState) else getattr(said, "why", "")
+
+    def _go_on(self, parts: Composition, engine: Engine, manual: ManualSas, state: GivenState | str) -> list[LeftBehind]:
+        """While packets pass. What cannot be taken is named; an SA that no IKE SA has ends."""
+        left_out, sad = list[LeftBehind](), engine.sad
+        by_hand = {tunnel.name for tunnel in parts.config.tunnels if tunnel.manual is not None}
+        expected, sad.expected = sad.expected, {}
+        with sad.adopting() as unowned:
+            if isinstance(state, str):
+                engine.ike.begin_anew()
+                left_out.append(LeftBehind("", f"all IKE SAs: {state}"))
+            else:
+                self._take_beside(parts, engine.plane, state)
+                left_out += self._take_ike(engine.ike, engine, state)
+                state.wipe()
+        ended = sad.end_unowned(unowned, {parts.spd.tunnel_numbers[name] for name in by_hand})
+        if ended:
+            log.info(
+                "%d SAs belong to no IKE SA that came along, and end", len(ended), extra=told("upgrade_rest", count=len(ended))
+            )
+        for spi in expected.keys() - sad.expected.keys():
+            sad.release_spi(spi)
+        for name in by_hand:
+            manual.warn(name)
+            if manual.status(name).state != "up":
+                left_out.append(LeftBehind(name, "its keys are set by hand, and its SAs did not come along"))
+        engine.plane.start_ike()
+        return left_out
+
+    def _take_beside(self, parts: Composition, plane: DataPlane, state: GivenState) -> None:
+        """What neither IKE nor packets need at once."""
+        host, numbers = parts.host, parts.spd.tunnel_numbers
         if isinstance(host, LinuxHost):
             without("interfaces", lambda: host.interfaces.renew_taken(state.host.tuns, state.host.mtus))
-        without("counters", lambda: plane.import_counters(state.counters))
         for name in state.traffic.keys() & numbers.keys():
             without("traffic", partial(plane.import_traffic, numbers[name], state.traffic[name]))
         without("counts of IKE", lambda: parts.counts.take(state.counts))
         without("MTUs", lambda: parts.mtus.renew(state.mtus, plane))  # they are what they were when they were offered
         without("monitors", lambda: parts.monitors.take(state.monitors, frozenset(state.host.withdrawn)))
-        with engine.sad.importing(state.sas) as arrivals:
-            left_out += self._take_ike(engine.ike, engine, state)
-            for tunnel in parts.config.tunnels:
-                try:
-                    manual.install([tunnel], {})
-                except (DataPlaneError, IpsecDpError) as error:
-                    left_out.append(LeftBehind(tunnel.name, f"its keys are set by hand: {error}"))
-            rest = len(arrivals.rest)
-        if isinstance(host, LinuxHost):
-            link = host.links.number
-            without("packets", lambda: wait_on(state.waiting, plane, parts.spd, link, parts.clock.now()))
-        state.wipe()
-        if rest:
-            log.info("%d SAs were carried and belong to nobody: they have ended", rest, extra=told("upgrade_rest", count=rest))
-        host.start_workers(plane)
-        without("a device", plane.resume_receiving)  # the others are read
-        parts.upgraded_at = parts.clock.utc().isoformat(timespec="milliseconds")
-        return left_out
 
     def _take_ike(self, ike: IkeDriver, engine: Engine, state: GivenState) -> list[LeftBehind]:
         def claim(spi: int) -> None:
             with contextlib.suppress(DataPlaneError):  # then its exchange comes to nothing, and is begun anew
-                engine.plane.claim_spi(spi)
+                engine.sad.claim_spi(spi)
 
         with contextlib.suppress(ValueError):  # then it is found out anew
             ike.take_findings(state.findings)

@@ -17,7 +17,8 @@ LEFT_OUT = {
 ROOM = Path(ladder.__file__).parent
 NAMES = sorted(path.stem.removeprefix("test_ladder_") for path in ROOM.glob("test_ladder_*.py"))
 MODULES = [name for name in NAMES if name not in LEFT_OUT]
-pytestmark = pytest.mark.slow
+# A storm carries fourteen IKE SAs after each of two thousand steps: half a minute of a processor, which others may want too.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 globals().update(ladders_of(*MODULES))
 # Fixtures that these tests have in their own modules.
 for name in MODULES:

@@ -1,0 +1,107 @@
+"""A gateway goes on in another process, several times in a row, and strongSwan notices nothing, whoever initiated the IKE SA.
+
+hostA -- gwA (ours) == gwB (charon) -- hostB
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import ExitStack
+from ipaddress import ip_address
+
+import pytest
+
+from ipsec_dp.rig import capture, netns
+from tests.interop.stream import PEER_DELIVERS
+from tests.interop.strongswan_meeting import ROLES, Agreement, Meeting
+from tests.interop.strongswan_versions import NEWER, OWN, usr_of
+from tests.interop.test_ike_strongswan_rekey import rekey_child, rekey_ike
+from tests.netns.numbered import numbered
+from tests.netns.outer_packets import ike_messages
+from tests.netns.succession import Succession
+from tests.netns.test_upgrade import flows
+from tests.netns.traffic import until
+
+pytestmark = pytest.mark.root
+
+UPGRADES = 3
+KEPT = 80  # octets of a frame: all headers up to that of IKE or ESP
+INFORMATIONAL = 37
+PROBES_S = 60.0  # from one probe of the path's MTU to the next, while packets pass
+BY_VERSION = pytest.mark.parametrize("version", [OWN, pytest.param(NEWER, marks=pytest.mark.slow)])
+
+
+@pytest.fixture
+def met(sites, tmp_path):
+    """Both are there without an SA; whatever has become of ours ends with the test."""
+    with ExitStack() as stack:
+
+        def met(version):
+            meeting = Meeting(sites, tmp_path, Agreement(usr=usr_of(version)))
+            succession = Succession(meeting.ours)
+            stack.enter_context(meeting)
+            return meeting, stack.enter_context(succession)
+
+        yield met
+
+
+def as_if_nothing_had_happened(path, seconds):
+    """Nothing of IKE crossed but what goes by itself while packets pass: our probes of the path's MTU, each of them once, and
+    the answers."""
+    requests = [(one.source, one.spis, one.message_id) for one in ike_messages(path) if one.is_request]
+    ours = ip_address(netns.GW_A_OUTER[0]).packed
+    assert {one.exchange for one in ike_messages(path)} <= {INFORMATIONAL}
+    assert {source for source, *_ in requests} <= {ours}
+    assert len(requests) == len(set(requests)) <= 1 + seconds / PROBES_S
+
+
+def nothing_is_lost_by_us(path, there, back):
+    """Nor doubled. What went in came out as ESP and the other way round; a peer that is busy loses some by itself."""
+    crossed = Counter(packet.source for packet in set(capture.esp_packets(path)))
+    ours, theirs = (crossed[ip_address(outer[0]).packed] for outer in (netns.GW_A_OUTER, netns.GW_B_OUTER))
+    assert (ours, theirs) == (there.sent - there.refused, len(back.arrived))
+    assert (there.repeated, back.repeated) == (0, 0)
+    for each in (there, back):
+        assert len(each.arrived) >= each.sent * PEER_DELIVERS
+
+
+@BY_VERSION
+@pytest.mark.parametrize("role", ROLES)
+def test_no_packet_is_lost_or_comes_twice_and_none_of_ike_is_sent_for_it(met, tmp_path, role, version):
+    meeting, succession = met(version)
+    meeting.bring_up(role)
+    before, sites = (meeting.spis(), meeting.ike_spis()), meeting.sites
+    sites.gw_a.run("ethtool", "-K", "wan", "tx-udp-segmentation", "off")  # each packet is seen by itself
+    began = time.monotonic()
+    with capture.Capture(sites.gw_a, "wan", tmp_path / "wan", KEPT) as recording:
+        with (
+            numbered(sites.host_a, sites.host_b, netns.HOST_B[0], pause_s=0.001) as there,
+            numbered(sites.host_b, sites.host_a, netns.HOST_A[0], pause_s=0.001) as back,
+        ):
+            until(lambda: there.arrived and back.arrived, "both streams")
+            for _ in range(UPGRADES):
+                answer = succession.upgrade()
+                assert (answer["ike_sas"], answer["child_sas"], answer["left_out"]) == (1, 1, [])
+                succession.answers()
+                flows(there, back)
+        assert recording.stop().lost == 0
+    nothing_is_lost_by_us(recording.path, there, back)
+    as_if_nothing_had_happened(recording.path, time.monotonic() - began)
+    assert (meeting.spis(), meeting.ike_spis()) == before
+    assert meeting.lost() == {}
+    meeting.assert_carries()
+
+
+@BY_VERSION
+@pytest.mark.parametrize("role", ROLES)
+def test_either_side_rekeys_right_after_it(met, role, version):
+    meeting, succession = met(version)
+    meeting.bring_up(role)
+    for who in ROLES:
+        succession.upgrade()
+        succession.answers()
+        for rekey in (rekey_child, rekey_ike):
+            rekey(meeting, who)
+            meeting.assert_carries()
+    assert "Traceback" not in meeting.ours.text()
