@@ -31,9 +31,24 @@ static struct dp_children *list_of(const struct dp *dp, uint32_t tunnel) {
 
 static struct dp_children *list_new(uint32_t count) {
     struct dp_children *list = malloc(sizeof *list + count * sizeof list->child[0]);
-    if (list != NULL)
+    if (list != NULL) {
         list->count = 0;
+        list->spreads = false;
+    }
     return list;
+}
+
+static void list_add(struct dp_children *list, struct dp_child *c) {
+    list->spreads = list->spreads || c->first != c->number;
+    list->child[list->count++] = c;
+}
+
+/* The first of a list whose selectors are the same, in any order. */
+static uint32_t first_like(const struct dp_children *list, const struct dp_child *c) {
+    for (uint32_t i = 0; list != NULL && i < list->count; i++)
+        if (dp_selectors_same(list->child[i]->selectors, c->selectors))
+            return list->child[i]->first;
+    return c->number;
 }
 
 static void publish(struct dp *dp, uint32_t tunnel, struct dp_children *list) {
@@ -62,9 +77,10 @@ int dp_child_add(struct dp *dp, uint32_t tunnel, const struct dp_selector *selec
         return error;
     }
     c->number = ++dp->next_child;
-    for (; list->count < count; list->count++)
-        list->child[list->count] = old->child[list->count];
-    list->child[list->count++] = c;
+    c->first = first_like(old, c);
+    for (uint32_t i = 0; i < count; i++)
+        list_add(list, old->child[i]);
+    list_add(list, c);
     publish(dp, tunnel, list);
     *child = c->number;
     return 0;
@@ -113,7 +129,7 @@ int dp_child_remove(struct dp *dp, uint32_t tunnel, uint32_t child) {
             return -ENOMEM;
         for (uint32_t i = 0; i < old->count; i++)
             if (old->child[i] != c)
-                list->child[list->count++] = old->child[i];
+                list_add(list, old->child[i]);
     }
     publish(dp, tunnel, list);
     dp_epoch_retire(dp, free_child, c);
@@ -143,6 +159,33 @@ struct dp_sa *dp_tunnel_outbound(const struct dp_tunnel *tunnel, const struct dp
     const struct dp_children *list = atomic_load_explicit(&tunnel->children, memory_order_acquire);
     struct dp_sa *sa = flow->portless ? first_of(list, flow, true) : NULL;
     return sa != NULL ? sa : first_of(list, flow, false);
+}
+
+/* The CHILD that sends by an SA; NULL: none does any more. */
+static const struct dp_child *sender(const struct dp_children *list, const struct dp_sa *sa) {
+    for (uint32_t i = 0; list != NULL && i < list->count; i++)
+        if (atomic_load_explicit(&list->child[i]->outbound, memory_order_relaxed) == sa)
+            return list->child[i];
+    return NULL;
+}
+
+struct dp_sa *dp_tunnel_mate(const struct dp_tunnel *tunnel, const struct dp_sa *sa, uint32_t worker) {
+    const struct dp_children *list = atomic_load_explicit(&tunnel->children, memory_order_acquire);
+    const struct dp_child *mine = sender(list, sa);
+    for (uint32_t i = 0; mine != NULL && i < list->count; i++) {
+        struct dp_sa *one = atomic_load_explicit(&list->child[i]->outbound, memory_order_acquire);
+        if (one != NULL && one->worker == worker && list->child[i]->first == mine->first)
+            return one;
+    }
+    return NULL;
+}
+
+bool dp_tunnel_mates(const struct dp_tunnel *tunnel, const struct dp_sa *one, const struct dp_sa *other) {
+    if (one == other || one == NULL || other == NULL)
+        return one == other;
+    const struct dp_children *list = atomic_load_explicit(&tunnel->children, memory_order_acquire);
+    const struct dp_child *mine = sender(list, one), *theirs = sender(list, other);
+    return mine != NULL && theirs != NULL && mine->first == theirs->first;
 }
 
 int dp_tunnel_set(struct dp *dp, uint32_t tunnel, const struct dp_tunnel_settings *settings) {

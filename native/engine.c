@@ -90,6 +90,8 @@ static int loop_open(struct dp *dp, struct dp_loop *loop, uint32_t worker, unsig
         error = dp_loop_open_events(loop);
     if (error == 0)
         error = dp_handover_open(dp, loop);
+    if (error == 0)
+        error = dp_spread_open(loop);
     if (error != 0)
         return error;
     loop->examples = dp_examples_new();
@@ -108,6 +110,7 @@ static int loop_open(struct dp *dp, struct dp_loop *loop, uint32_t worker, unsig
 
 static void loop_close(struct dp *dp, struct dp_loop *loop) {
     dp_handover_close(dp, loop);
+    dp_spread_close(loop);
     area_close(&loop->received);
     area_close(&loop->built);
     free(loop->limiter);

@@ -13,6 +13,7 @@
 #include "own_outer.h"
 #include "random.h"
 #include "sa.h"
+#include "spread.h"
 #include "vteps.h"
 
 /* What policy says of a flow. A loop keeps the last one, since the packets of a burst are mostly of one flow. */
@@ -52,6 +53,7 @@ struct dp_loop {
     struct dp_examples *examples;      /* of what it dropped */
     uint32_t switches;                 /* outbound: dp.switches when `hold` was last released */
     struct dp_own_fragments came_back; /* outbound */
+    struct dp_spread_flow *flows;      /* outbound, with several workers: whose a flow's packets are */
     _Atomic uint32_t early_ready;      /* inbound: SPIs whose packets came before their SA, and go first (early.h) */
     bool early_taking;                 /* inbound: they are being taken */
     union {

@@ -103,6 +103,26 @@ struct dp_selectors *dp_selectors_new(const struct dp_selector *selectors, size_
     return s;
 }
 
+static bool box_same(const struct dp_box *a, const struct dp_box *b) {
+    if (a->family != b->family || a->protocol_low != b->protocol_low || a->protocol_high != b->protocol_high)
+        return false;
+    for (int end = DP_LOCAL; end <= DP_REMOTE; end++) {
+        if (a->port_low[end] != b->port_low[end] || a->port_high[end] != b->port_high[end])
+            return false;
+        if (a->family == 6 ? a->low.v6[end] != b->low.v6[end] || a->high.v6[end] != b->high.v6[end]
+                           : a->low.v4[end] != b->low.v4[end] || a->high.v4[end] != b->high.v4[end])
+            return false;
+    }
+    return true;
+}
+
+bool dp_selectors_same(const struct dp_selectors *a, const struct dp_selectors *b) {
+    for (uint32_t i = 0; a->count == b->count && i < a->count; i++)
+        if (!box_same(&a->box[i], &b->box[i]))
+            return false;
+    return a->count == b->count;
+}
+
 bool dp_selectors_hold(const struct dp_selectors *selectors, const struct dp_flow *flow) {
     for (uint32_t i = 0; i < selectors->count; i++)
         if (dp_box_holds(&selectors->box[i], flow))

@@ -11,6 +11,7 @@
  *       dp_fragment_lend                    a later fragment shows no ports: those of its first, where they may follow it
  *       dp_policy_decide_packet             the tunnel (SPD)
  *       dp_tunnel_outbound                  the SA; none: acquire asks the control thread for one, and dp_hold_put keeps the burst
+ *       dp_spread                           of several SAs like it the one that the flow takes
  *       dp_hand_over                        the SA is another worker's: its outbound thread goes on at 1
  *  3. send_burst        finds the link, the outer header's fields (dp_outer_fields) and whether all packets fit (dp_oversize)
  *  4. send_segments     asks the SA for all of them (dp_seal_begin) and makes one after the other; where they are too long,
@@ -39,6 +40,7 @@
 #include "punt.h"
 #include "seal.h"
 #include "segment.h"
+#include "spread.h"
 #include "tap.h"
 #include "traffic.h"
 
@@ -260,7 +262,8 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
     }
     if (dp_hold_waits(loop->hold, decision.tunnel))
         release_held(loop, now);
-    if (sa->worker != loop->worker && !b->handed)
+    sa = dp_spread(loop, sa, b, &inner, now);
+    if (sa->worker != loop->worker)
         return dp_hand_over(loop, sa->worker, b);
     enum dp_talk talk = dp_talk_of(sa, b->data, &inner, DP_REMOTE); /* sealing may change the headers */
     reason = send_burst(loop, sa, b, &inner, &s, now);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.config import files
 from ipsec_dp.config.model import PskAuth
@@ -21,9 +21,11 @@ from ipsec_dp.ipsec.selectors import ANY_IPV4
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ipsec_dp.config.model import CertificateAuth, Tunnel
+    from ipsec_dp.config.model import CertificateAuth, Config, Tunnel
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
+
+ALIKE_MOST: Final = 16_384  # CHILD_SAs of all tunnels together that there may be for several workers
 
 
 class KeyFiles:
@@ -47,9 +49,17 @@ class KeyFiles:
         return self._signatures[read]
 
 
-def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None, files_read: KeyFiles | None = None) -> Peer:
+def resources_of(config: Config) -> int:
+    """How many CHILD_SAs with the same selectors a tunnel may have: one for each worker (RFC 9611). Fewer where there are very many
+    tunnels, so that SPIs are left to all."""
+    return max(min(config.workers, ALIKE_MOST // max(len(config.tunnels), 1)), 1)
+
+
+def peer_of(
+    tunnel: Tunnel, remotes: tuple[Address, ...] | None = None, files_read: KeyFiles | None = None, resources: int = 1
+) -> Peer:
     """The peer of a tunnel that has [tunnel.auth]; reads its key files, but for those of `files_read`. `remotes`: its addresses,
-    those of DNS names among them.
+    those of DNS names among them. `resources`: as `resources_of` has it.
 
     Raises SecretError, CertificateError, IdentityError or BadValueError for what cannot be used, ValueError under
     manual keys.
@@ -95,6 +105,7 @@ def peer_of(tunnel: Tunnel, remotes: tuple[Address, ...] | None = None, files_re
         ppk=tunnel.auth.ppk,
         post_quantum=tunnel.ike.post_quantum,
         by_default=by_default(tunnel.ike.proposals),
+        resources=resources,
     )
     return replace(peer, fallback=_by_ikev1(tunnel, peer)) if tunnel.ike.prefers_ikev2 else peer
 

@@ -115,6 +115,7 @@ class SaRecord:
     reported: SaFlag = field(default=SaFlag(0))  # conditions that `events` or `rescan` gave already
     replay_window: int | None = None  # inbound: packets
     fragments_also: bool = False
+    worker: int = 0  # the one that has it
 
 
 class SelectorTexts(NamedTuple):
@@ -266,6 +267,7 @@ class Sad:
             reported=SaFlag(0 if carried is None else carried.reported),
             replay_window=params.replay_window if params.direction is Direction.INBOUND else None,
             fragments_also=params.fragments_also,
+            worker=owner_of(params.tunnel, self._plane.workers, params.resource),
         )
         self._handles.setdefault(params.tunnel, set()).add(handle)
         if params.direction is Direction.INBOUND:
@@ -277,7 +279,7 @@ class Sad:
 
     def _put(self, params: SaParams, carried: CarriedSa | None) -> SaHandle:
         """Into the data plane: one that begins, one that goes on, or one that is to wait."""
-        owner = owner_of(params.tunnel, self._plane.workers)
+        owner = owner_of(params.tunnel, self._plane.workers, params.resource)
         if carried is not None:
             return self._plane.import_sa(params, carried.sa, owner)
         if not self._waits:

@@ -129,9 +129,9 @@ ALL_OFFLOADS = Offload(lib.DP_OFFLOAD_ALL)
 TUN_OFFLOADS = ALL_OFFLOADS & ~LINK_OFFLOADS
 
 
-def owner_of(tunnel: int, workers: int) -> int:
+def owner_of(tunnel: int, workers: int, resource: int = 0) -> int:
     """The worker that owns a tunnel's SAs, by the tunnel's number."""
-    return tunnel % workers
+    return (tunnel + resource) % workers
 
 
 class Action(IntEnum):
@@ -194,7 +194,7 @@ class SaParams:
 
     An inbound SA has an `interface` (ValueError without), where its packets come out, and an outbound one a `path`; the fields
     below these mean nothing to the other one. `fragments_also`: both sides agreed that later fragments pass where selectors ask
-    for ports (RFC 4301 §7.3).
+    for ports (RFC 4301 §7.3). `resource`: how many workers after the tunnel's own the one is that has it (RFC 9611).
     """
 
     direction: Direction
@@ -204,6 +204,7 @@ class SaParams:
     tunnel: int
     limits: Limits = NO_LIMITS
     fragments_also: bool = False
+    resource: int = 0
 
     interface: int | None = None
     selectors: Sequence[SelectorPair] = ()

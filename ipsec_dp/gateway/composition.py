@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.config.ikev1 import aggressive_risk
 from ipsec_dp.config.nested import Nesting
-from ipsec_dp.databases.pad import KeyFiles, peer_of
+from ipsec_dp.databases.pad import KeyFiles, peer_of, resources_of
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import DataPlane, Encapsulation, Provider, offloads_named
@@ -195,9 +195,9 @@ class Composition:
         """For the tunnels that have [tunnel.auth], whose secrets are read. Raises GatewayFailedError."""
         tunnels = [tunnel for tunnel in self.config.tunnels if tunnel.auth is not None]
         self._tell_risks()
-        read = KeyFiles()
+        read, resources = KeyFiles(), resources_of(self.config)
         try:
-            peers = {tunnel.name: peer_of(tunnel, files_read=read) for tunnel in tunnels}
+            peers = {tunnel.name: peer_of(tunnel, files_read=read, resources=resources) for tunnel in tunnels}
         except (IkeError, OSError, ValueError) as error:
             raise GatewayFailedError(str(error)) from error
         self._watch = watch = IkeWatch(plane)

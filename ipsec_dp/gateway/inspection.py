@@ -119,6 +119,7 @@ def child_sa_status(
         window=None if inbound is None else inbound.replay_window,
         last_error=received.error if sent.error is None else "; ".join(filter(None, (received.error, sent.error))),
         post_quantum=post_quantum,
+        worker=0 if record is None else record.worker,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from ipsec_dp.databases.pad import KeyFiles, peer_of
+from ipsec_dp.databases.pad import KeyFiles, peer_of, resources_of
 from ipsec_dp.errors import Finding
 from ipsec_dp.ike.errors import IkeError
 
@@ -29,12 +29,12 @@ async def load_peers(difference: Difference) -> tuple[dict[str, Peer], list[Find
 def _read_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]:
     peers: dict[str, Peer] = {}
     wrong: list[Finding] = []
-    read = KeyFiles()
+    read, resources = KeyFiles(), resources_of(difference.new)
     for tunnel in new_or_changed(difference):
         if tunnel.auth is None:
             continue
         try:
-            peers[tunnel.name] = peer_of(tunnel, files_read=read)
+            peers[tunnel.name] = peer_of(tunnel, files_read=read, resources=resources)
         except (IkeError, OSError, ValueError) as error:
             place = f'tunnel "{tunnel.name}"'
             wrong.append(Finding("error", str(difference.new.path), place, "auth", str(error), "make the file as check wants it"))

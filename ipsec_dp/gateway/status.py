@@ -21,7 +21,7 @@ class ChildSaStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `first_…_s`, `last_…_s`: how long ago it carried its first and its last packet; None: none yet. `window`: packets of the
     anti-replay window, below the highest sequence number received (`sequence_in`). `last_error`: why it carries nothing any more,
-    else why each side dropped the last packet that it did.
+    else why each side dropped the last packet that it did. `worker`: the one that seals and opens for it.
     """
 
     spi_in: str | None = None
@@ -46,6 +46,7 @@ class ChildSaStatus(msgspec.Struct, frozen=True, kw_only=True):
     window: int | None = None
     last_error: str | None = None
     post_quantum: PostQuantumStatus = PostQuantumStatus()
+    worker: int = 0
 
 
 class TunnelTotals(msgspec.Struct, frozen=True, kw_only=True):

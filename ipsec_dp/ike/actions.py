@@ -167,6 +167,7 @@ class InstallInbound:
 
     `keymat`: encryption key, salt, integrity key (RFC 7296 §2.17); whoever carries the action out overwrites it with zeros.
     `selectors` are negotiated and configured: nothing else may come in. `replaces`: the CHILD_SA it rekeys, None for a new one.
+    `resource`: of several CHILD_SAs with the same selectors, which worker's it is, counted from the tunnel's own (RFC 9611).
     """
 
     tunnel: str
@@ -181,6 +182,7 @@ class InstallInbound:
     udp: bool  # ESP in UDP, not IP protocol 50
     replaces: int | None = None
     fragments_also: bool = False  # both sides sent NON_FIRST_FRAGMENTS_ALSO (RFC 7296 §1.3.1)
+    resource: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,7 @@ class InstallOutbound:
     path: Path
     udp: bool
     fragments_also: bool = False
+    resource: int = 0
 
 
 @dataclass(frozen=True, slots=True)

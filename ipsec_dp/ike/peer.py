@@ -94,7 +94,8 @@ class Peer:
 
     `fallback`: the same peer by IKEv1, to which the tunnel may fall; `remotes` are then its only addresses, wherever it may come
     from by IKEv2. `places`: how many addresses and names there are to call. `ppks`: the one that RFC 8784 names first.
-    `by_default`: nobody has chosen `ike_proposals`.
+    `by_default`: nobody has chosen `ike_proposals`. `resources`: CHILD_SAs with the same selectors that there may be, one for each
+    worker (RFC 9611); 1: nothing of it is said.
     """
 
     tunnel: str
@@ -126,6 +127,7 @@ class Peer:
     ppk: PpkUse = "required"
     post_quantum: Demand = "preferred"
     by_default: bool = False
+    resources: int = 1
 
     @property
     def needs_ppk(self) -> bool:

@@ -167,6 +167,7 @@ class IkeChildren:
                 replay_window=action.replay_window,
                 peer=outer_endpoint(action.path.remote, udp=action.udp),
                 fragments_also=action.fragments_also,
+                resource=action.resource,
             )
         )
         child = IkeChild(action.tunnel, action.suite, action.selectors, action.path, action.udp, handle)
@@ -187,6 +188,7 @@ class IkeChildren:
                 limits=_limits(action.limits),
                 path=child.outer,
                 fragments_also=action.fragments_also,
+                resource=action.resource,
             )
         )
         self._by_handle[child.outbound] = action.child

@@ -77,7 +77,7 @@ CHILD_LEFT_OUT: Final[dict[str, str]] = {
     "label_mode": reasons.LABEL,
     "tfc_padding": reasons.PADDING,
     "hw_offload": reasons.HARDWARE,
-    "per_cpu_sas": "one CHILD_SA carries a proxy ID; [gateway] workers share the tunnels",
+    "per_cpu_sas": "[gateway] workers says how many there are, for all tunnels",
     **dict.fromkeys("mark_in mark_in_sa mark_out set_mark_in set_mark_out".split(), reasons.MARK),
     **dict.fromkeys("if_id_in if_id_out".split(), reasons.INTERFACE),
 }

@@ -111,11 +111,12 @@ class OuterNetwork:
     def pull(self, link: OuterLink) -> int:
         """What a data plane has sent by a link leaves; how many datagrams."""
         pulled = 0
-        while (sent := link.plane.pull_link(link.number)) is not None:
-            if sent.local is not None and sent.remote is not None:
-                udp = link.encapsulation is Encapsulation.UDP
-                self.send(OuterDatagram(sent.local, sent.remote, sent.data, udp, sent.tos, whole=sent.df is Df.SET))
-            pulled += 1
+        for worker in range(link.plane.workers):
+            while (sent := link.plane.pull_link(link.number, worker)) is not None:
+                if sent.local is not None and sent.remote is not None:
+                    udp = link.encapsulation is Encapsulation.UDP
+                    self.send(OuterDatagram(sent.local, sent.remote, sent.data, udp, sent.tos, whole=sent.df is Df.SET))
+                pulled += 1
         return pulled
 
 

@@ -13,6 +13,7 @@ import atheris
 with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from ipsec_dp.ike import dh
     from ipsec_dp.ike.auth import PreSharedKey
+    from ipsec_dp.ike.environment import Activity
     from ipsec_dp.ike.octets import Writer
     from ipsec_dp.ike.payload import build_chain
     from ipsec_dp.ike.peer import Peer
@@ -20,7 +21,7 @@ with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from ipsec_dp.ike.proposal import IkeSuite, parse_esp, parse_ike, with_spi
     from ipsec_dp.ike.traffic_selectors import ANY
     from ipsec_dp.ike.v2 import payloads as p
-    from ipsec_dp.ike.v2 import protect
+    from ipsec_dp.ike.v2 import protect, resources
     from ipsec_dp.ike.v2.child_table import ChildTable
     from ipsec_dp.ike.v2.message import Header
     from ipsec_dp.ike.v2.protect import seal_payload
@@ -78,6 +79,16 @@ def in_a_series(*, ike: bool) -> Ladder:
     return ladder
 
 
+def with_workers() -> Ladder:
+    """Each side has two, and A has asked for a second CHILD_SA like the first."""
+    ladder = Ladder(a=[peer("a", resources=2)], b=[peer("b", resources=2)]).up()
+    ladder.clock.advance(2 * resources.SOON)
+    for child in ladder.a.sad.inbound:
+        ladder.a.activity[child] = Activity(ladder.clock(), ladder.clock())
+    ladder.a.do(ladder.a.core.timer(ladder.clock()))
+    return ladder
+
+
 def _itself(of: object, memo: object) -> object:
     """For `deepcopy`: ciphers and private keys never change."""
     del memo
@@ -108,6 +119,7 @@ STATES = (
     in_a_series(ike=True),
     with_ppks(further=True),
     with_ppks(further=False),
+    with_workers(),
 )
 
 
@@ -176,6 +188,8 @@ def seeds() -> Iterator[bytes]:
                 *selectors,
             ),
         ),
+        (1, (p.Notify(NotifyType.SA_RESOURCE_INFO), offer, nonce, *selectors)),
+        (1, (p.Notify(NotifyType.SA_RESOURCE_INFO, bytes(4)), p.Notify(NotifyType.TS_MAX_QUEUE, b"x"), offer, nonce, *selectors)),
         (2, (p.Delete(3, (b"\0\0\x10\0",)),)),
         (2, (p.Delete(1),)),
         (2, ()),

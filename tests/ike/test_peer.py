@@ -1,9 +1,13 @@
 """What a configuration's keys mean for the IKE core."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from ipsec_dp.config import load
-from ipsec_dp.databases.pad import KeyFiles, peer_of
+from ipsec_dp.databases.pad import KeyFiles, peer_of, resources_of
 from ipsec_dp.ike.peer import Peer, SharedKeyAuth, Unique
 
 TUNNEL = """
@@ -44,3 +48,11 @@ def test_a_file_that_many_tunnels_name_is_read_once_and_another_reload_reads_it_
     assert isinstance(first.auth, SharedKeyAuth)
     assert peer_of(tunnel, files_read=read).auth == first.auth
     assert not first.auth.asks_the_same(peer_of(tunnel).auth)
+
+
+@pytest.mark.parametrize(
+    ("workers", "tunnels", "each"), [(1, 1, 1), (3, 1, 3), (64, 1000, 16), (8, 10_000, 1), (2, 8192, 2), (2, 0, 2)]
+)
+def test_each_worker_has_a_child_sa_where_tunnels_are_not_too_many(workers, tunnels, each):
+    config: Any = SimpleNamespace(workers=workers, tunnels=range(tunnels))
+    assert resources_of(config) == each

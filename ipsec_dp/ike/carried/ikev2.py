@@ -206,6 +206,7 @@ class Ikev2Export:
             replay_window=window,
             switch_by=child.switch_by,
             fragments_also=child.fragments_also,
+            resource=child.resource,
             waits=child.waits,
             failures=child.failures,
             reprieved=child.reprieved,

@@ -19,6 +19,7 @@ from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.post_quantum import IkeProtection, Withstands
 from ipsec_dp.ike.proposal import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
+from ipsec_dp.ike.v2 import resources
 from ipsec_dp.ike.v2.child_respond import Prepared
 from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.context import expected_on
@@ -253,7 +254,7 @@ def _child(part: m.ChildPart) -> Child:
         replaces=part.replaces,
     )
     child.post_quantum, child.limits = _withstands(part.post_quantum), v.limits_of(part.limits)
-    child.fragments_also = part.fragments_also
+    child.fragments_also, child.resource = part.fragments_also, part.resource
     return child
 
 
@@ -263,7 +264,7 @@ def _installs(part: m.ChildPart, child: Child, holder: IkeSession) -> list[Actio
         return []
     tunnel, suite, pairs = holder.peer.tunnel, suite_of(child.suite), selector_pairs(child.pairs)
     common: dict[str, Any] = {"path": holder.path, "udp": holder.udp, "fragments_also": child.fragments_also}
-    common |= {"suite": suite, "selectors": pairs, "limits": child.limits}
+    common |= {"suite": suite, "selectors": pairs, "limits": child.limits, "resource": child.resource or resources.FIRST}
     found: list[Action] = [
         InstallInbound(
             tunnel,

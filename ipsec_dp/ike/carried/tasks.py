@@ -121,6 +121,7 @@ def _child_create(task: ChildCreate, known: Exporting) -> m.ChildCreatePart:
             pairs=v.pair_values(offer.pairs),
             configured=v.pair_values(offer.configured),
             admitted=v.proposal_values(offer.admitted),
+            resource=offer.resource,
         ),
         key=v.half_part(task.key),
         group="" if task.group is None else task.group.keyword,
@@ -131,6 +132,7 @@ def _child_create(task: ChildCreate, known: Exporting) -> m.ChildCreatePart:
         following=task.exchange is ExchangeType.IKE_FOLLOWUP_KE,
         began_again=task.began_again,
         asked=task.rekeys is not None and task.rekeys.asked is task,
+        beside=known.child(task.beside),
     )
 
 
@@ -186,6 +188,7 @@ def _prepared(made: Prepared) -> m.PreparedPart:
         remote=v.selector_values(remote),
         pairs=v.pair_values(made.pairs),
         fragments_also=made.agreed.fragments_also,
+        resource=made.agreed.resource,
     )
 
 
@@ -213,13 +216,14 @@ def task_of(part: m.TaskPart, known: Importing) -> Task:
 def _child_create_of(part: m.ChildCreatePart, known: Importing) -> ChildCreate:
     rekeys = known.child(part.rekeys)
     packet = None if part.packet is None else v.pair_of(part.packet)
-    task = ChildCreate(v.pairs_of(part.pairs), packet, rekeys, any_suite=part.any_suite)
+    beside = known.child(part.beside)
+    task = ChildCreate(v.pairs_of(part.pairs), packet, rekeys, any_suite=part.any_suite, beside=beside)
     task.rival = known.child(part.rival)
     if part.offer is not None:
         one = part.offer
         selectors = v.selectors_of(one.local), v.selectors_of(one.remote)
         pairs, configured, admitted = v.pairs_of(one.pairs), v.pairs_of(one.configured), v.proposals_of(one.admitted)
-        task.offer = Offer(one.spi, v.proposals_of(one.proposals), *selectors, pairs, configured, admitted)
+        task.offer = Offer(one.spi, v.proposals_of(one.proposals), *selectors, pairs, configured, admitted, one.resource)
     task.key = v.half_of(part.key)
     task.group = v.group_of(part.group) if part.group else None
     task.rounds, task.nonce, task.nonces = part.rounds, part.nonce, part.nonces
@@ -274,5 +278,5 @@ def their_series_of(part: m.TheirSeriesPart, known: Importing) -> TheirSeries:
 
 def _prepared_of(part: m.PreparedPart, nonces: tuple[bytes, bytes], rekeys: Child | None) -> Prepared:
     selectors = v.selectors_of(part.local), v.selectors_of(part.remote)
-    agreed = Agreement(nonces, initiator=False, rekeys=rekeys, fragments_also=part.fragments_also)
+    agreed = Agreement(nonces, initiator=False, rekeys=rekeys, fragments_also=part.fragments_also, resource=part.resource)
     return Prepared(part.spis, v.proposal_of(part.chosen), v.esp_suite_of(part.suite), selectors, v.pairs_of(part.pairs), agreed)

@@ -15,7 +15,7 @@ from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.proposal import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
-from ipsec_dp.ike.v2 import keymat, replacement
+from ipsec_dp.ike.v2 import keymat, replacement, resources
 from ipsec_dp.ike.v2.deadlines import reprieve, start_child
 from ipsec_dp.ike.v2.sa import Child, ChildState
 from ipsec_dp.ipsec.spi import spi_text
@@ -40,14 +40,15 @@ class ChildError(IkeError):
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """What an exchange gives a CHILD_SA besides its selectors: Ni and Nr, who sent the request, under PFS the shared secrets of its
-    key exchanges, the SA rekeyed, and whether both sides want later fragments where selectors ask for ports
-    (NON_FIRST_FRAGMENTS_ALSO)."""
+    key exchanges, the SA rekeyed, whether both sides want later fragments where selectors ask for ports
+    (NON_FIRST_FRAGMENTS_ALSO), and the resource of one of several with the same selectors."""
 
     nonces: tuple[bytes, bytes]
     initiator: bool
     secrets: tuple[bytearray, ...] = ()
     rekeys: Child | None = None
     fragments_also: bool = False
+    resource: int | None = None
 
 
 def install(
@@ -78,7 +79,8 @@ def install(
     context.host.holds(new)
     context.host.holdings.hold(new, peer, context.ends.theirs)
     limits = new.limits = start_child(new, peer.child_life, now, context.host.environment.rng)
-    new.fragments_also = agreed.fragments_also
+    new.fragments_also, new.resource = agreed.fragments_also, agreed.resource
+    resources.began(context, new, now)
     context.deadlines.failures = 0
     if not agreed.initiator and old is None:
         replacement.made_by_peer(context, now)
@@ -93,11 +95,13 @@ def install(
         secret[:] = bytes(len(secret))
     esp, shown = suite_of(suite), selector_pairs(pairs)
     window, path = peer.replay_window, (context.path, context.udp)
-    also = agreed.fragments_also
+    also, resource = agreed.fragments_also, agreed.resource or resources.FIRST
     context.emit(
-        InstallInbound(peer.tunnel, new.number, new.spi_in, esp, incoming, shown, window, limits, *path, new.replaces, also)
+        InstallInbound(
+            peer.tunnel, new.number, new.spi_in, esp, incoming, shown, window, limits, *path, new.replaces, also, resource
+        )
     )
-    context.emit(InstallOutbound(peer.tunnel, new.number, new.spi_out, esp, outgoing, shown, limits, *path, also))
+    context.emit(InstallOutbound(peer.tunnel, new.number, new.spi_out, esp, outgoing, shown, limits, *path, also, resource))
     return new
 
 

@@ -9,7 +9,7 @@ from ipsec_dp.ike import dh, lifetimes, proposal, traffic_selectors
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.proposal import ProtocolId
-from ipsec_dp.ike.v2 import delete, followup, refusals, replacement, ts
+from ipsec_dp.ike.v2 import delete, followup, refusals, replacement, resources, ts
 from ipsec_dp.ike.v2.child import (
     MAX_PAIRS,
     Agreement,
@@ -52,12 +52,20 @@ MAX_ROUNDS: Final = 3  # INVALID_KE_PAYLOAD answers that one request follows
 class ChildCreate(followup.SerialTask):
     """A CHILD_SA for `pairs`, or one that takes the place of `rekeys`. `rival`: what the peer made of `rekeys` in the meantime.
 
-    `any_suite`: all that is configured is offered, and not only what keeps the suite in use.
+    `any_suite`: all that is configured is offered, and not only what keeps the suite in use. `beside`: it is to be one more like
+    this one, for a resource that has none (`resources`).
     """
 
     def __init__(
-        self, pairs: tuple[ProxyId, ...], packet: ProxyId | None = None, rekeys: Child | None = None, *, any_suite: bool = False
+        self,
+        pairs: tuple[ProxyId, ...],
+        packet: ProxyId | None = None,
+        rekeys: Child | None = None,
+        *,
+        any_suite: bool = False,
+        beside: Child | None = None,
     ) -> None:
+        self.beside = beside
         self.pairs, self.packet, self.rekeys, self.any_suite = pairs, packet, rekeys, any_suite
         self.shape = Shape.NEW_CHILD if rekeys is None else Shape.REKEY_CHILD
         self.priority = Priority.NEW_CHILD if rekeys is None else Priority.REKEY_CHILD
@@ -81,14 +89,21 @@ class ChildCreate(followup.SerialTask):
         if self.rekeys is not None and (theirs := followup.awaited(context, self.rekeys) or followup.awaited(context)) is not None:
             self.rekeys.soft = theirs.until
             return None
-        if self.rekeys is None and self.pairs and all(is_held(context, pair) for pair in self.pairs):
+        if self.beside is not None:
+            if (resource := resources.missing(context, self.beside)) is None:
+                return None
+            self.offer = offer_again(context, self.beside, self.pairs, resource, any_suite=False)
+        elif self.rekeys is not None:
+            self.offer = offer_again(context, self.rekeys, self.pairs, self.rekeys.resource, any_suite=self.any_suite)
+        elif self.pairs and all(is_held(context, pair) for pair in self.pairs):
             return None
-        if self.rekeys is None:
-            self.offer = make_offer(context, self.pairs, self.packet, in_auth=False)
         else:
-            self.offer = offer_again(context, self.rekeys, self.pairs, any_suite=self.any_suite)
+            self.offer = make_offer(context, self.pairs, self.packet, in_auth=False)
         if self.offer is None:
             why = "no SPI is free"
+            if self.beside is not None:
+                resources.refused(context, self.beside, None, why, now)
+                return None
             if self.rekeys is not None:
                 retry_child(self.rekeys, now, rng)
             if self.rekeys is not None or context.wanted.were_refused(self.pairs, why, now, rng):
@@ -139,9 +154,13 @@ class ChildCreate(followup.SerialTask):
             return
         self.offer = None  # from here on the answer decides about its SPI
         agreed = Agreement(self.nonces, initiator=True, secrets=secrets, rekeys=self.rekeys)
-        new = _accept(context, offer, message, received.now, agreed)
+        new = _accept(context, offer, message, received.now, agreed, self.beside)
         self.leave_off()
-        if new is None:
+        if self.beside is not None:
+            if new is not None:
+                _begin(context, new, received.now)
+                resources.made(self.beside, received.now)
+        elif new is None:
             self._failed_rekey(context, received.now, None, "the peer's answer cannot be used")
         elif self.rekeys is None:
             _begin(context, new, received.now)
@@ -220,6 +239,8 @@ class ChildCreate(followup.SerialTask):
             context.enqueue(self)
         elif self.rekeys is not None:
             self._failed_rekey(context, now, kind, text)
+        elif self.beside is not None:
+            resources.refused(context, self.beside, kind, text, now)
         elif kind == NotifyType.TEMPORARY_FAILURE:
             context.wanted.were_put_off(self.pairs, text, now, context.host.environment.rng)
         else:
@@ -283,7 +304,9 @@ def _begin(context: Context, new: Child, now: float) -> None:
     report_up(context, new)
 
 
-def _accept(context: Context, offer: Offer, message: Message, now: float, agreed: Agreement) -> Child | None:
+def _accept(
+    context: Context, offer: Offer, message: Message, now: float, agreed: Agreement, beside: Child | None = None
+) -> Child | None:
     """Install what the peer agreed to; when it is not what we offered, delete it again and say so."""
     sa, tsi, tsr = message.get(SecurityAssociation), message.get(TrafficSelectorsInitiator), message.get(TrafficSelectorsResponder)
     try:
@@ -306,7 +329,9 @@ def _accept(context: Context, offer: Offer, message: Message, now: float, agreed
     except IkeError as error:
         cause = error.cause if isinstance(error, ChildError) else Cause.PROPOSAL
         rng = context.host.environment.rng
-        if agreed.rekeys is not None or context.wanted.were_refused(offer.pairs, str(error), now, rng):
+        if beside is not None:
+            resources.refused(context, beside, None, str(error), now)
+        elif agreed.rekeys is not None or context.wanted.were_refused(offer.pairs, str(error), now, rng):
             context.report(Kind.CHILD_FAILED, str(error), cause=cause, renewal=None if agreed.rekeys is None else "ours")
         context.release_spi(offer.spi)
         context.enqueue(delete.ChildDelete(offer.spi))
@@ -314,7 +339,8 @@ def _accept(context: Context, offer: Offer, message: Message, now: float, agreed
     if agreed.rekeys is None and any(not any(known.covers(p) for known in pairs) for p in offer.pairs):
         context.abilities.single_pair = len(offer.pairs) > 1 or context.abilities.single_pair
     wanted = offer.wants_fragments and message.notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO) is not None
-    agreed = replace(agreed, fragments_also=wanted)
+    resource = resources.agreed(offer.resource, message, agreed.rekeys)
+    agreed = replace(agreed, fragments_also=wanted, resource=resource)
     return install(context, (offer.spi, int.from_bytes(chosen.spi, "big")), suite, (local, remote), pairs, now, agreed)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.ike import proposal, traffic_selectors
 from ipsec_dp.ike.proposal import ProposalError
-from ipsec_dp.ike.v2 import delete
+from ipsec_dp.ike.v2 import delete, resources
 from ipsec_dp.ike.v2.child import MAX_OFFERED
 from ipsec_dp.ike.v2.context import expected_on
 from ipsec_dp.ike.v2.payloads import (
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Offer:
-    """Our half of an exchange that makes a CHILD_SA. `configured`, `admitted`: proxy IDs and proposals of then."""
+    """Our half of an exchange that makes a CHILD_SA. `configured`, `admitted`: proxy IDs and proposals of then. `resource`: which
+    of several with the same selectors it is to be."""
 
     spi: int
     proposals: tuple[Proposal, ...]
@@ -41,11 +42,13 @@ class Offer:
     pairs: tuple[ProxyId, ...]
     configured: tuple[ProxyId, ...] = ()
     admitted: tuple[Proposal, ...] = ()
+    resource: int | None = None
 
     @property
     def notifies(self) -> list[Payload]:
-        """What we wish besides: later fragments too, where selectors ask for ports (RFC 4301 §7.3)."""
-        return [Notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO)] if self.wants_fragments else []
+        """What we wish besides: later fragments too, where selectors ask for ports (RFC 4301 §7.3); several like it (RFC 9611)."""
+        fragments: list[Payload] = [Notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO)] if self.wants_fragments else []
+        return [*fragments, *resources.info(self.resource)]
 
     @property
     def wants_fragments(self) -> bool:
@@ -82,7 +85,7 @@ def make_offer(context: Context, pairs: tuple[ProxyId, ...], packet: ProxyId | N
     pairs = traffic_selectors.of_one_kind(pairs, first is not None and first.opaque)
     offered = pairs if packet is None or context.abilities.single_pair else (packet, *pairs)
     local, remote = _first_of(pair.local for pair in offered), _first_of(pair.remote for pair in offered)
-    return Offer(spi, proposals, local, remote, pairs, context.peer.proxy_ids, ours)
+    return Offer(spi, proposals, local, remote, pairs, context.peer.proxy_ids, ours, resources.wanted(context.peer))
 
 
 def _first_of(selectors: Iterable[TrafficSelector]) -> tuple[TrafficSelector, ...]:
@@ -95,8 +98,9 @@ def _first_of(selectors: Iterable[TrafficSelector]) -> tuple[TrafficSelector, ..
     return tuple(found)
 
 
-def offer_again(context: Context, old: Child, pairs: tuple[ProxyId, ...], *, any_suite: bool) -> Offer | None:
-    """For a rekey of `old`: its selectors and, unless it may be any, its suite (RFC 7296 §2.8). None when no SPI is free."""
+def offer_again(context: Context, old: Child, pairs: tuple[ProxyId, ...], resource: int | None, *, any_suite: bool) -> Offer | None:
+    """For a rekey of `old`, or another one beside it: its selectors and, unless it may be any, its suite (RFC 7296 §2.8, RFC 9611
+    §4). None when no SPI is free."""
     spi = _announced(context)
     if spi is None:
         return None
@@ -104,7 +108,7 @@ def offer_again(context: Context, old: Child, pairs: tuple[ProxyId, ...], *, any
     ours = context.peer.esp_proposals
     proposals = (() if any_suite else proposal.keeping(old.suite, ours)) or proposal.no_weaker(old.suite, ours)
     numbered = proposal.with_spi(proposals, spi.to_bytes(4, "big"))
-    return Offer(spi, numbered, old.ts_local, old.ts_remote, pairs, context.peer.proxy_ids, ours)
+    return Offer(spi, numbered, old.ts_local, old.ts_remote, pairs, context.peer.proxy_ids, ours, resource)
 
 
 def is_withdrawn(context: Context, offer: Offer, message: Message) -> bool:

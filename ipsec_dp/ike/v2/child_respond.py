@@ -12,7 +12,7 @@ from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.proxy_ids import near
 from ipsec_dp.ike.selector_index import SelectorIndex
 from ipsec_dp.ike.traffic_selectors import ProxyId, ask_ports, go_apart, of_one_kind
-from ipsec_dp.ike.v2 import followup, on_purpose, prices, replacement, ts
+from ipsec_dp.ike.v2 import followup, on_purpose, prices, replacement, resources, ts
 from ipsec_dp.ike.v2.child import MAX_OFFERED, MAX_PAIRS, Agreement, by_spi_out, install, replaced_by, report_up, switch
 from ipsec_dp.ike.v2.child_create import ChildCreate
 from ipsec_dp.ike.v2.exchanges import Shape
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.proposal import EspSuite, Proposal
     from ipsec_dp.ike.traffic_selectors import TrafficSelector
     from ipsec_dp.ike.v2.context import Context
+    from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.sa import ReceivedMessage
 
 
@@ -128,10 +129,9 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
             Kind.CHILD_FAILED, f"no proxy ID fits: {text}; each side's proxy_id is the other's, mirrored", cause=Cause.SELECTORS
         )
         return [Notify(NotifyType.TS_UNACCEPTABLE)]
-    others = context.host.holdings.refusal(pairs, context.peer, context.ends.theirs)
-    if others is not None:
-        context.report(Kind.CHILD_FAILED, others, cause=Cause.SELECTORS)
-        return [Notify(NotifyType.TS_UNACCEPTABLE)]
+    refused = _not_these(context, message, pairs, agreed)
+    if refused is not None:
+        return [refused]
     ke = message.get(KeyExchangePayload)
     extra: list[Payload] = [] if in_auth else [Nonce(agreed.nonces[1])]
     if suite.group is not None:
@@ -148,7 +148,8 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
     local, remote = outermost(pair.local for pair in pairs), outermost(pair.remote for pair in pairs)
     wanted = ask_ports(local, remote) and not go_apart(pairs, peer.proxy_ids)
     also = wanted and message.notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO) is not None
-    agreed = replace(agreed, fragments_also=also)
+    resource = resources.assigned(context, message, pairs, agreed.rekeys)
+    agreed = replace(agreed, fragments_also=also, resource=resource)
     made = Prepared((spi, int.from_bytes(chosen.spi, "big")), chosen, suite, (local, remote), pairs, agreed)
     if suite.additional:
         extra.append(_await_rounds(context, made, received.now))
@@ -156,11 +157,23 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
         _make(context, made, received.now)
     return [
         *([Notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO)] if also else []),
+        *(resources.info(resource) if resources.is_told(message) else []),
         SecurityAssociation(proposal.with_spi((chosen,), spi.to_bytes(4, "big"))),
         *extra,
         TrafficSelectorsInitiator(remote),
         TrafficSelectorsResponder(local),
     ]
+
+
+def _not_these(context: Context, message: Message, pairs: tuple[ProxyId, ...], agreed: Agreement) -> Notify | None:
+    """Why there is no CHILD_SA, or no further one, for selectors that are configured."""
+    others = context.host.holdings.refusal(pairs, context.peer, context.ends.theirs)
+    if others is not None:
+        context.report(Kind.CHILD_FAILED, others, cause=Cause.SELECTORS)
+        return Notify(NotifyType.TS_UNACCEPTABLE)
+    if agreed.rekeys is None and not resources.has_room(context, message, pairs):
+        return Notify(NotifyType.TS_MAX_QUEUE)
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,12 +181,14 @@ class Child:
     post_quantum: Withstands = "none"
     limits: ChildLimits = NO_LIMITS
     fragments_also: bool = False  # later fragments too, where selectors ask for ports
+    resource: int | None = None  # one of several with the same selectors (`resources`)
 
     soft = _Due()
     hard = _Due()
     idle_at = _Due()
     switch_at = _Due()
     remove_at = _Due()
+    more_at = _Due()
 
     def tell(self) -> None:
         """Its state or a time is another now."""

@@ -10,7 +10,7 @@ from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, Kind, SendKeepalive
 from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.peer import NAT_KEEPALIVE
-from ipsec_dp.ike.v2 import acquire, child_create, delete, expiry, followup, ike_rekey, proof, reauth
+from ipsec_dp.ike.v2 import acquire, child_create, delete, expiry, followup, ike_rekey, proof, reauth, resources
 from ipsec_dp.ike.v2 import child as children
 from ipsec_dp.ike.v2.deadlines import reprieve
 from ipsec_dp.ike.v2.liveness import LivenessCheck
@@ -65,6 +65,15 @@ def _child_due(context: Context, child: Child, now: float) -> None:
             rekey_child(context, child, now)
         if now >= child.idle_at:
             _idle(context, child, now)
+        if now >= child.more_at:
+            _more(context, child, now)
+
+
+def _more(context: Context, child: Child, now: float) -> None:
+    """One more like it, where a worker that has none would use it (RFC 9611)."""
+    asked = any(isinstance(task, child_create.ChildCreate) and task.beside is child for task in context.pending())
+    if resources.next_missing(context, child, now) is not None and not asked:
+        context.enqueue(child_create.ChildCreate(child.pairs, beside=child))
 
 
 def _switch(context: Context, child: Child, now: float) -> None:
@@ -117,14 +126,17 @@ def expire(context: Context, child: Child, now: float) -> None:
 
 
 def _idle(context: Context, child: Child, now: float) -> None:
-    activity = context.host.environment.activity(child.number)
-    child.used = max(child.used, activity.received, activity.sent)
-    child.idle_at = child.used + context.peer.child_life.idle_s
+    others, after = resources.others(context, child), resources.idle_after(context, child)
+    for one in (child, *(others if child.resource == resources.FIRST else ())):
+        activity = context.host.environment.activity(one.number)
+        child.used = max(child.used, activity.received, activity.sent)
+    child.idle_at = child.used + after
     if child.idle_at > now or child.state is not ChildState.UP:
         child.idle_at = max(child.idle_at, now + 1.0)
         return
-    text = f"no packets for {context.peer.child_life.idle_s:g} s"
-    context.wanted.dismiss(child.number)
+    text = f"no packets for {after:g} s"
+    if not others:
+        context.wanted.dismiss(child.number)
     delete.child(context, child, now)
     context.report(Kind.CHILD_DOWN, text, cause=Cause.IDLE, child=child.number)
     if not context.children.any_up:

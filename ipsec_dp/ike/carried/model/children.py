@@ -31,6 +31,7 @@ class ChildPart(CarriedPart, frozen=True, kw_only=True):
     replay_window: Sealed[int]
     switch_by: Here[float]
     fragments_also: Sealed[bool] = False
+    resource: Sealed[int | None] = None
     waits: Sealed[bool] = False
     failures: Sealed[int] = 0
     reprieved: Sealed[bool] = False

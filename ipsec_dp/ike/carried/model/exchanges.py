@@ -55,6 +55,7 @@ class OfferPart(CarriedPart, frozen=True, kw_only=True):
     pairs: Sealed[tuple[PairValue, ...]]
     configured: Sealed[tuple[PairValue, ...]]
     admitted: Sealed[tuple[ProposalValue, ...]] = ()
+    resource: Sealed[int | None] = None
 
 
 class ChildCreatePart(CarriedPart, tag="child-create", frozen=True, kw_only=True):
@@ -75,6 +76,7 @@ class ChildCreatePart(CarriedPart, tag="child-create", frozen=True, kw_only=True
     following: Sealed[bool] = False  # what is on the wire is IKE_FOLLOWUP_KE
     began_again: Sealed[bool] = False
     asked: Sealed[bool] = False
+    beside: Sealed[int | None] = None
 
 
 class AgreementPart(CarriedPart, frozen=True, kw_only=True):
@@ -186,3 +188,4 @@ class PreparedPart(CarriedPart, frozen=True, kw_only=True):
     remote: Sealed[tuple[SelectorValue, ...]]
     pairs: Sealed[tuple[PairValue, ...]]
     fragments_also: Sealed[bool] = False
+    resource: Sealed[int | None] = None
