@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -20,7 +21,7 @@ from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
 
 FOUND = OffloadFaults({"tun_tso4": "x"}, ("tun_tso4",), "")
-LONG_S = 120  # nothing depends on it but how long a test hangs that fails
+LONG_S, TURN_S = 120, 40  # nothing depends on them but how long a test hangs that fails
 
 
 @pytest.fixture(autouse=True)
@@ -160,7 +161,9 @@ def gateway(monkeypatch, begun):
 
 def turn(runner, condition):
     """The loop, until it is so."""
+    deadline = time.monotonic() + TURN_S
     while not condition():
+        assert time.monotonic() < deadline
         runner.run(asyncio.sleep(0))
 
 
