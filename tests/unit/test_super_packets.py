@@ -46,7 +46,7 @@ class Kernel:
         self.kind, self.cut, self.joined, self.refuses, self.offers = kind, cut, joined, refuses, offers
         self.dead, self.times, self.late = dead, times, late
         self.queue: list[bytes] = []
-        self.held: list[bytes] = []  # comes behind the next packet that is written
+        self.held: list[bytes] = []  # comes before what the next super-packet becomes
         self.bits = self.waited = self.singles = 0
 
     def offloads(self, bits):
@@ -74,6 +74,9 @@ class Kernel:
             rows = self.changed(self.joined, [super_packet(kind, hops - 1)], mine)
         else:
             rows = self.changed(self.cut, list(packets(kind, hops - 1)), mine)
+        if single:
+            self.queue += [noise, *rows]
+            return
         self.queue += [noise, *self.held, *rows]
         self.held = []
         if mine and self.late:
