@@ -17,6 +17,7 @@ from tests.interop.stream import PEER_DELIVERS
 from tests.interop.strongswan_meeting import ROLES, Agreement, Meeting
 from tests.interop.strongswan_versions import NEWER, OWN, usr_of
 from tests.interop.test_ike_strongswan_rekey import rekey_child, rekey_ike
+from tests.netns import harness
 from tests.netns.numbered import numbered
 from tests.netns.outer_packets import ike_messages
 from tests.netns.succession import Succession
@@ -47,13 +48,13 @@ def met(sites, tmp_path):
 
 
 def as_if_nothing_had_happened(path, seconds):
-    """Nothing of IKE crossed but what goes by itself while packets pass: our probes of the path's MTU, each of them once, and
-    the answers."""
-    requests = [(one.source, one.spis, one.message_id) for one in ike_messages(path) if one.is_request]
+    """Nothing of IKE crossed but what goes by itself while packets pass: our probes of the path's MTU, again where an answer is
+    late, and the answers."""
+    requests = {(one.source, one.spis, one.message_id) for one in ike_messages(path) if one.is_request}
     ours = ip_address(netns.GW_A_OUTER[0]).packed
     assert {one.exchange for one in ike_messages(path)} <= {INFORMATIONAL}
     assert {source for source, *_ in requests} <= {ours}
-    assert len(requests) == len(set(requests)) <= 1 + seconds / PROBES_S
+    assert len(requests) <= 1 + seconds / PROBES_S
 
 
 def nothing_is_lost_by_us(path, there, back):
@@ -85,6 +86,7 @@ def test_no_packet_is_lost_or_comes_twice_and_none_of_ike_is_sent_for_it(met, tm
                 assert (answer["ike_sas"], answer["child_sas"], answer["left_out"]) == (1, 1, [])
                 succession.answers()
                 flows(there, back)
+        harness.settle(sites.gw_a, "wan")
         assert recording.stop().lost == 0
     nothing_is_lost_by_us(recording.path, there, back)
     as_if_nothing_had_happened(recording.path, time.monotonic() - began)

@@ -23,6 +23,7 @@ FLOWS = 12  # each to an address of its own: by addresses a flow finds its worke
 PORT = 7100
 EVERYBODY = 128
 STREAM_S = 3.0
+LATE_S = 10.0  # how long whoever forwards may wait for a processor
 GAP_S = 0.0004  # between two batches
 BATCH, WINDOW = 4, 50  # packets of one stream: sent at once, on their way at the most
 PREFIX = netns.HOST_B[0].rsplit(".", 1)[0]
@@ -61,13 +62,18 @@ def gateways(shared_sites, tmp_path, addresses, request):
         file = tmp_path / f"gw{side.upper()}.toml"
         file.write_text(configuration(side, count, esp))
         made.append(GatewayProcess(namespace, file))
-        made[-1].start()
-    for gateway in made:
-        gateway.wait_up()
-    for gateway in made:
-        gateway.wait_negotiated()
-    yield made
-    assert [gateway.terminate() for gateway in made] == [0, 0]
+    try:
+        for gateway in made:
+            gateway.start()
+        for gateway in made:
+            gateway.wait_up()
+        for gateway in made:
+            gateway.wait_negotiated()
+        yield made
+        assert [gateway.terminate() for gateway in made] == [0, 0]
+    finally:
+        for gateway in made:
+            gateway.kill()
 
 
 def bound(to):
@@ -87,11 +93,13 @@ def numbered(sites, addresses, seconds=STREAM_S):
     done = threading.Event()
 
     def receive(address):
+        last = time.monotonic()
         while True:
             try:
                 arrived[address].append(struct.unpack("!I", receivers[address].recv(2048)[:4])[0])
+                last = time.monotonic()
             except TimeoutError:
-                if done.is_set():
+                if done.is_set() and (len(arrived[address]) == sent[address] or time.monotonic() - last > LATE_S):
                     return
 
     threads = [threading.Thread(target=receive, args=(address,), daemon=True) for address in addresses]
