@@ -3,8 +3,8 @@ handed over: first what packets need, then IKE, whose messages wait a while long
 
 Until the successor is prepared everything goes on as before, and whatever fails ends the successor and nothing else. The point of
 no return is the export of the SAs, which retires them: it comes after the last burst, within one turn of the event loop, so that
-nothing of this process can do anything in between. What fails then ends this process; the guard stays in the kernel. Once the
-successor forwards it is not ended any more: where IKE does not come after the SAs, it negotiates anew.
+nothing of this process can do anything in between. What fails then ends this process; the guard stays in the kernel. Where
+IKE cannot be exported or read after the SAs, a successor that forwards negotiates anew; one that hangs is ended.
 """
 
 from __future__ import annotations

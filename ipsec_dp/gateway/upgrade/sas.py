@@ -95,8 +95,9 @@ def taken(sad: Sad, standing: StandingSad, sas: GivenSas, wait_on: Callable[[lis
 def imported(sad: Sad, standing: StandingSad, sas: GivenSas) -> list[LeftBehind]:
     """They go on, and those that cannot are gone: nothing waits for a key that never comes. Nothing is raised, for nobody else has
     them."""
-    left_out = [LeftBehind("", why) for why in standing.take(sas.shape)]
+    left_out: list[LeftBehind] = []
     try:
+        left_out += [LeftBehind("", why) for why in standing.take(sas.shape)]
         left_out += _gone_on(sad, standing, sas)
     except DataPlaneError as error:
         left_out.append(LeftBehind("", f"all SAs: {error}"))
