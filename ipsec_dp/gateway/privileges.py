@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SOURCE: Final = "privileges"  # of conditions
+LOOP_DESCRIPTORS: Final = 3  # epoll, and a pair of sockets by which threads wake it
 TRIAL_S: Final = 0.05  # for the trial of the offloads, which has begun long before
 UNHELPED: Final = "root cannot be given up, so nothing is started: the helper that stays root to read secrets does not answer"
 UNHELPED_HELPS: Final = (
@@ -74,6 +75,11 @@ class Privileges:
                 trial.close()
             raise HostError(f"the helper that stays root cannot be started: {os_errors.text_of(error)}") from error
         made._trial = trial
+        try:
+            _room_for_a_loop()
+        except OSError as error:
+            made.close()
+            raise HostError(f"no event loop: {os_errors.text_of(error)}") from error
         return made
 
     @classmethod
@@ -181,6 +187,13 @@ class Privileges:
             opening.help_by(None)
             self._helper.close()
             self._helper = None
+
+
+def _room_for_a_loop() -> None:
+    """Python tells a traceback of a loop that it could make only halfway. OSError."""
+    with contextlib.ExitStack() as held:
+        for _ in range(LOOP_DESCRIPTORS):
+            held.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
 
 def _offload_trial() -> OffloadTrial | None:

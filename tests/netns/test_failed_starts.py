@@ -73,9 +73,14 @@ CASES = {
         r"control socket /proc/nowhere/x.sock cannot be made",
     ),
     "path too long": ("", ("--control", f"/tmp/{LONG}.sock"), r"path has 130 octets, and 107 are the most: .*give a shorter one"),
-    "12 file descriptors": ("ulimit -n 12; ", (), r"Too many open files; .*raise the limit with `ulimit -n 1024`"),
-    "11 file descriptors": ("ulimit -n 11; ", (), r"Too many open files; .*raise the limit with `ulimit -n 1024`"),
-    "7 file descriptors": ("ulimit -n 7; ", (), r"Too many open files; .*raise the limit with `ulimit -n 1024`"),
+    **{
+        f"{most} file descriptors": (
+            f"ulimit -n {most}; ",
+            (),
+            r"Too many open files; .*raise the limit with `ulimit -n 1024`",
+        )
+        for most in range(9, 13)
+    },
     "no CAP_NET_ADMIN": (WITHOUT_ADMIN, (), r"Operation not permitted; .*run it as root, .*CAP_NET_ADMIN"),
     "no capability": (
         "exec setpriv --bounding-set -all --inh-caps -all ",
@@ -85,6 +90,15 @@ CASES = {
     "no nft": (WITHOUT_NFT, (), r"apt-get install nftables"),
     "no tun": (f"{ALONE}{GONE}/dev/net/tun; ", (), r"interface ipsec0: "),
 }
+
+
+@pytest.mark.parametrize("most", range(6, 9))
+def test_before_anything_is_read_it_is_one_line_too(sites, pair, most):
+    """Python would tell a traceback of an event loop that it could make only halfway."""
+    done = started(sites, f"ulimit -n {most}; ", "up", str(pair.a.config), "--control", str(pair.a.control))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert re.search(r"Too many open files; .*raise the limit with `ulimit -n 1024`", line)
 
 
 @pytest.mark.parametrize(("script", "arguments", "said"), CASES.values(), ids=CASES)

@@ -45,7 +45,7 @@ OWNERS = {
     "gateway/live_capture.py": {OURS: "LOOK_S LAST_S", STANDARD: "NS_PER_S SNAP_MAX"},
     "gateway/messages.py": {STANDARD: "SCHEMA", FILES: "CONFIRM_MAX_S"},
     "gateway/notices.py": {OURS: "QUIET_S"},
-    "gateway/privileges.py": {OURS: "TRIAL_S"},
+    "gateway/privileges.py": {OURS: "TRIAL_S", STANDARD: "LOOP_DESCRIPTORS"},
     "gateway/readings.py": {OURS: "READING_S"},
     "gateway/reload.py": {OURS: "CLOSE_S"},
     "gateway/root_grants.py": {FILES: "CONFIGURATIONS_MAX"},

@@ -34,7 +34,6 @@ from ipsec_dp.keying.status import KeyingStatus
 from ipsec_dp.services.monitor_health import MonitorStatus
 from ipsec_dp.services.path_mtu_state import TunnelMtus
 from ipsec_dp.util.conditions import Conditions
-from ipsec_dp.util.slices import unsliced
 from tests.doubles.clock import FakeClock
 from tests.ike import growth
 from tests.unit.gateway_doubles import Calls, MemoryCore, MemoryPlane, MemorySad, config_of, ike_sa, path_to
@@ -188,7 +187,7 @@ def test_a_child_sa_takes_few_steps_since_a_thousand_are_asked_for_at_once(site)
         while len(site.sad.children_of(site.number)) < count:
             site.sad.add(site.number, 0xC0000100, 0x2100)
         asyncio.run(shown(site, "waiting"))  # what is made at the first question
-        with growth.opcodes() as counted, unsliced():
+        with growth.opcodes() as counted:
             asyncio.run(shown(site, "waiting"))
         steps[count] = counted.count
     assert steps[11] - steps[1] < 10 * 1000

@@ -15,7 +15,7 @@ from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade.messages import GivenSas, GivenState, LeftBehind, body_of
 from ipsec_dp.gateway.upgrade.waiting import waiting_in
-from ipsec_dp.util.told import told as event
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 EXPORT_S: Final = 2.0
 
 
-def exported(engine: Engine, spd: Spd, told: ToldSad, layout: bytes, stopped: int) -> bytearray:
+def exported(engine: Engine, spd: Spd, known: ToldSad, layout: bytes, stopped: int) -> bytearray:
     """GivenSas, for a program of this `layout`. No way back: what is exported here is retired, and packets that wait are sealed
     there alone. Raises DataPlaneError."""
     sad, same = engine.sad, layout == record_layout()
-    shape, counters = told.news(), engine.plane.counters()
+    shape, counters = known.news(), engine.plane.counters()
     expected = [(spi, EndpointValue.of(peer)) for spi, peer in sad.expected.items()]
     carried: Any = _retired(sad.export_all if same else sad.export)
     which = {"records": carried} if same else {"sas": carried}
@@ -113,7 +113,7 @@ def _gone_on(sad: Sad, standing: StandingSad, sas: GivenSas) -> list[LeftBehind]
     others = sad.import_all(records, standing.handles)
     if others.rest:
         count = len(others.rest)
-        log.info("%d SAs were carried and belong to nobody: they have ended", count, extra=event("upgrade_rest", count=count))
+        log.info("%d SAs were carried and belong to nobody: they have ended", count, extra=told("upgrade_rest", count=count))
     return [LeftBehind("", f"an SA: {why}") for _, why in records.left_out]
 
 
