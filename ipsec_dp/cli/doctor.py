@@ -25,7 +25,8 @@ from ipsec_dp.cli.options import show_json
 from ipsec_dp.cli.route_checks import configurations, peer_ways, rules_before_ours
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.host import HostError, privilege, probe
-from ipsec_dp.host.super_packets import OffloadFaults, OffloadTrial
+from ipsec_dp.host.offload_trial import OffloadTrial
+from ipsec_dp.host.super_packets import OffloadFaults
 from ipsec_dp.ike import kem
 from ipsec_dp.ipsec.transforms import KEMS
 from ipsec_dp.util.text import shown_all
@@ -55,7 +56,7 @@ OFFLOADS: dict[str, str] = {
 FOR_SOME = {"udp_tunnel"}  # whose absence costs those alone who have such traffic
 MEMLOCK_OCTETS = 32 << 20  # the keys of 10,000 tunnels with room to spare
 VMGENID_LINUX = (6, 10)
-TRIAL_S = 2.0  # for super-packets
+TRIAL_S = 8.0  # for super-packets: all kinds may lose their packets each time
 
 
 def tun_device(_: Host) -> list[Check]:

@@ -14,7 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from ipsec_dp.ipsec.addresses import AddressRange
-from ipsec_dp.util.few_changes import few_changes
+from ipsec_dp.util.few_changes import few_changes, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -95,10 +95,15 @@ class Nesting:
         return cls(config.policies, config.tunnels, config.routes)
 
     def adapt(self, config: Config) -> bool:
-        """Becomes that of `config`, where few tunnels came or went, and no others have prefixes of theirs. False, with nothing
-        changed: it cannot. The order of rules is that of bypasses before tunnels, and so none where there is no policy."""
+        """Becomes that of `config`, where few tunnels came or went, no others have prefixes of theirs, and those that stay are in
+        the order they had. False, with nothing changed: it cannot.
+
+        Order matters among the tunnels over one prefix, and between bypasses and tunnels, of which there are none without a policy.
+        """
         changes = few_changes(self._given, config.tunnels)
         if changes is None or any(self._written) or config.policies or config.routes:
+            return False
+        if not in_order(self._given, config.tunnels, changes):
             return False
         gone = [(place, tunnel.name) for tunnel in changes.removed for place in _places(tunnel)]
         come = [place for tunnel in changes.added for place in _places(tunnel)]

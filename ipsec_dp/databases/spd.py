@@ -54,18 +54,20 @@ class Spd:
         return self.interfaces.names
 
     def reconfigure(self, config: Config) -> None:
-        """The rules of another configuration; what is gone keeps its number until `forget`. Raises IndicesUsedUpError."""
+        """The rules of another configuration; what is gone keeps its number until `forget`. Raises IndicesUsedUpError, with no more
+        changed than that what is new may have numbers."""
         compiled = self._compiled
         new = [tunnel for tunnel in config.tunnels if (known := compiled.get(tunnel.name)) is None or known[0] is not tunnel]
         for tunnel in new:
             self.tunnels.take(tunnel.name)
-            self.interface_of[tunnel.name] = self.interfaces.take(tunnel.interface)
+            self.interfaces.take(tunnel.interface)
         wanted = dict.fromkeys(tunnel.interface for tunnel in config.tunnels)
         everywhere = [self.interfaces.of[name] for name in wanted]
         named = {policy.tunnel for policy in config.policies if policy.tunnel is not None}
         first = rules_of(config.policies, tuple(config.tunnel(name) for name in named))
         self._before = b"".join(self._compile(rule, everywhere) for rule in first if rule.policy is not None)
         for tunnel in new:
+            self.interface_of[tunnel.name] = self.interfaces.of[tunnel.interface]
             compiled[tunnel.name] = tunnel, b"".join(self._compile(rule, ()) for rule in rules_of((), (tunnel,)))
         self._order = tuple(tunnel.name for tunnel in config.tunnels)
 

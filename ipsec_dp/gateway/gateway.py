@@ -16,8 +16,9 @@ from ipsec_dp.databases.sad import Sad
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.gateway.composition import Composition, GatewayFailedError
 from ipsec_dp.gateway.control import ControlServer
-from ipsec_dp.gateway.messages import ReloadRequest
+from ipsec_dp.gateway.messages import ReloadRequest, ReloadResult
 from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES
+from ipsec_dp.gateway.upgrade.executable import RunningProgram
 from ipsec_dp.gateway.upgrade.giving import Giving
 from ipsec_dp.gateway.upgrade.stream import HandOverError
 from ipsec_dp.gateway.verbs import GatewayVerbs
@@ -90,6 +91,7 @@ class Gateway:
             lost=self._lose,
         )
         self._verbs = GatewayVerbs(self._parts, self._down, self.giving.upgrade)
+        self._program = RunningProgram()
         self._control: ControlServer | _NoControl = _NoControl()
         if control_path is not None:
             self._control = ControlServer(control_path, self._verbs.table, config.control_group, substitutes.place)
@@ -282,16 +284,20 @@ class Gateway:
     # ---- while it is up
 
     def start_reload(self) -> None:
-        """SIGHUP: the configuration is read again; what comes of it is logged."""
+        """SIGHUP: the configuration is read again; then another program that is installed goes on. What comes of it is logged."""
         task = asyncio.get_running_loop().create_task(self._reload())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _reload(self) -> None:
-        try:
-            await self._verbs.reload(ReloadRequest())
-        except IpsecDpError as error:
-            log.error("%s", error, extra=told("reload_failed"))
+        with self._parts.substitutes.reloading():
+            try:
+                reloaded = await self._verbs.reload(ReloadRequest())
+            except IpsecDpError as error:
+                log.error("%s", error, extra=told("reload_failed"))
+                return
+            if isinstance(reloaded, ReloadResult) and self._program.is_replaced:
+                await self._verbs.follow_program()
 
     def stop(self, why: str) -> None:
         """Ends `wait`."""

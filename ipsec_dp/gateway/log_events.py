@@ -33,7 +33,7 @@ EVENTS: Final[dict[str, str]] = {
     "upgraded": "another process goes on in the place of this one",
     "upgrade_left_out": "what it negotiates anew, and why",
     "gateway_taken_over": "this process goes on in the place of another",
-    "upgrade_not_taken": "something beside the SAs (counters, monitors, MTUs, a device) did not come along, and why",
+    "upgrade_not_taken": "something beside the SAs (counters, monitors, MTUs, a device, packets) did not come along, and why",
     "upgrade_rest": "SAs came along that nobody knows (`count`)",
     "upgrade_lingers": "the process before this one does not end",
     "upgrade_unsettled": "the host could not be made all that the configuration wants after an upgrade",

@@ -22,7 +22,7 @@ from ipsec_dp.gateway.root_grants import grants_of, named_by
 from ipsec_dp.gateway.root_helper import RootHelper
 from ipsec_dp.host import HostError, tun
 from ipsec_dp.host.drop import INHERITED, become, capabilities_for, raise_limits
-from ipsec_dp.host.super_packets import OffloadTrial
+from ipsec_dp.host.offload_trial import OffloadTrial
 from ipsec_dp.keying.ikev2_pins import pins_of
 from ipsec_dp.util import opening, os_errors
 from ipsec_dp.util.importable import keep_importable
@@ -70,6 +70,8 @@ class Privileges:
         try:
             made = cls(RootHelper.start() if os.geteuid() == 0 else None)
         except OSError as error:
+            if trial is not None:
+                trial.close()
             raise HostError(f"the helper that stays root cannot be started: {os_errors.text_of(error)}") from error
         made._trial = trial
         return made
@@ -152,7 +154,9 @@ class Privileges:
         return otherwise if helper is None else lambda _path, _group: helper
 
     def watch(self, loop: AbstractEventLoop, stack: contextlib.AsyncExitStack, conditions: Conditions) -> None:
-        """The helper's end is a condition. Until the stack is left."""
+        """The helper's end is a condition, and nothing stays of the trial's process. Until the stack is left."""
+        if self._trial is not None:
+            _watch_trial(self._trial, loop, stack)
         helper = self._helper
         if helper is None:
             return
@@ -184,6 +188,18 @@ def _offload_trial() -> OffloadTrial | None:
         return OffloadTrial.start()
     except OSError:  # no process or no pipe to be had; whatever needs one next says so
         return None
+
+
+def _watch_trial(trial: OffloadTrial, loop: AbstractEventLoop, stack: contextlib.AsyncExitStack) -> None:
+    """The process has been told to end, and the kernel takes its time with what a namespace leaves."""
+    watching = stack.enter_context(contextlib.ExitStack())
+    watching.callback(loop.remove_reader, trial.descriptor)
+
+    def ended() -> None:
+        watching.close()  # the number of the descriptor is another's next
+        trial.close()
+
+    loop.add_reader(trial.descriptor, ended)
 
 
 def _keep(helper: RootHelper, configs: Sequence[Config]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import errno
 import logging
@@ -180,6 +181,13 @@ class GatewayVerbs:
             raise ControlError("this gateway cannot be handed over to another process")
         async with self._reloading:
             return await self._upgrade(None if request.program is None else Path(request.program))
+
+    async def follow_program(self) -> None:
+        """The installed program goes on, once no reload is under way. What came of it is in the log."""
+        async with self._reloading:
+            if self._upgrade is not None and self._going_back is None:
+                with contextlib.suppress(IpsecDpError):
+                    await self._upgrade(None)
 
     async def reload(self, request: ReloadRequest) -> ReloadResult | ReloadRefusal:
         """With `confirm_s` the former configuration comes back by itself, at once where the new one failed half-way."""

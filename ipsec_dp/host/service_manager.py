@@ -36,6 +36,7 @@ class ServiceManager:
         self._connection, self.watchdog_s, self._unreached = connection, watchdog_s, unreached
         self._told_status = ""
         self._lost = False
+        self._reloads = 0  # under way
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
@@ -80,13 +81,17 @@ class ServiceManager:
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """A reload begins, and is over, whatever came of it."""
-        microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._tell(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
+        """A reload begins, and is over, whatever came of it. One that begins meanwhile is part of it."""
+        if self._reloads == 0:
+            microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            self._tell(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
+        self._reloads += 1
         try:
             yield
         finally:
-            self._tell(READY)
+            self._reloads -= 1
+            if self._reloads == 0:
+                self._tell(READY)
 
     def _tell(self, state: str) -> None:
         if self._connection is None:

@@ -7,7 +7,8 @@ packets that the kernel has cut, and, once that one has the offload too, super-p
 Each octet is compared. The namespace ends with the process.
 
 A packet on its own goes first. So what does not arrive because of something else (a host that does not let us forward) is no fault
-of an offload, and is said to be untried.
+of an offload, and is said to be untried. Packets are lost for many reasons, so a loss is a fault only if it is there each time.
+Each time has hop limits of its own, by which what comes late of the one before is known.
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ import errno
 import fcntl
 import os
 import select
-import signal
 import socket
 import struct
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -37,8 +37,9 @@ TCP, UDP = 6, 17
 PAYLOAD, LAST, SEGMENTS = 1400, 900, 45  # octets; the whole is nearly as long as a packet can be
 HOPS = 64
 ARRIVE_S: Final = 0.5  # after which it is lost: the kernel forwards before a write returns, unless it is very busy
-OTHERS_MAX: Final = 64  # packets of the kernel's own between two of ours
-PROCESS_S: Final = 5  # the most that the process may live
+OTHERS_MAX: Final = 256  # packets between two that are waited for: the kernel's own, and what comes late
+TRIES: Final = 3  # of a kind, as long as packets are lost
+SHORT_OF_MEMORY: Final = (errno.ENOMEM, errno.ENOBUFS)
 
 # <linux/virtio_net.h>: flags, kind, length of headers, size of a payload, start and offset of the checksum
 VNET_HEADER: Final = struct.Struct("=BBHHHH")
@@ -155,70 +156,103 @@ def packets(kind: SuperPacketKind, hops: int = HOPS) -> Iterator[bytes]:
 # ---- the trial
 
 
+class _Fault(NamedTuple):
+    """`lost`: it is one only if it is there each time."""
+
+    text: str
+    lost: bool = False
+
+
+class _UntriedError(Exception):
+    """Nothing is known of a kind, and why."""
+
+
 def try_out(way: Forwarder, kinds: Iterable[SuperPacketKind] = KINDS) -> OffloadFaults:
-    """Sends one of each kind both ways. OSError: no device works."""
+    """Sends each kind both ways. OSError: no device works."""
     wrong: dict[str, str] = {}
     tried: list[str] = []
     untried: list[str] = []
+    silent: set[int] = set()  # IP versions of which nothing is forwarded
     for kind in kinds:
         if not way.offloads(kind.bits):
             continue  # this kernel does not say that it has it
-        if not _gets_through(way, kind):
-            untried.append(f"{kind.offload}: not even a packet on its own is forwarded")
+        try:
+            fault = _fault_of(way, kind, silent)
+        except _UntriedError as reason:
+            untried.append(f"{kind.offload}: {reason}")
             continue
         tried.append(kind.offload)
-        fault = _cut_wrongly(way, kind) or _joined_wrongly(way, kind)
         if fault is not None:
-            wrong[kind.offload] = fault
+            wrong[kind.offload] = fault.text
     return OffloadFaults(wrong, tuple(tried), "; ".join(untried))
 
 
-def _gets_through(way: Forwarder, kind: SuperPacketKind) -> bool:
-    _send(way, 0, next(packets(kind)))
-    return _next(way, kind) is not None
+def _fault_of(way: Forwarder, kind: SuperPacketKind, silent: set[int]) -> _Fault | None:
+    """OSError, _UntriedError."""
+    fault = None
+    for hops in range(HOPS, HOPS - 3 * TRIES, -3):
+        if kind.version in silent or not _gets_through(way, kind, hops):
+            silent.add(kind.version)
+            raise _UntriedError("not even a packet on its own is forwarded")
+        fault = _cut_wrongly(way, kind, hops - 1) or _joined_wrongly(way, kind, hops - 2)
+        if fault is None or not fault.lost:
+            break
+    return fault
 
 
-def _next(way: Forwarder, kind: SuperPacketKind) -> bytes | None:
-    """The next packet of ours: the kernel may have something of its own to say."""
-    ends, protocol, address = _ends(kind.version), *((9, 12) if kind.version == 4 else (6, 8))
+def _gets_through(way: Forwarder, kind: SuperPacketKind, hops: int) -> bool:
+    _send(way, 0, next(packets(kind, hops)))
+    return _next(way, kind, hops) is not None
+
+
+def _next(way: Forwarder, kind: SuperPacketKind, hops: int) -> bytes | None:
+    """The next packet of those that were sent with these hops."""
+    ends = _ends(kind.version)
+    protocol, hops_at, address = (9, 8, 12) if kind.version == 4 else (6, 7, 8)
     for _ in range(OTHERS_MAX):
         got = way.read(ARRIVE_S)
         if got is None:
             return None
         packet = got[VNET_HEADER.size :]
-        if packet[address : address + len(ends)] == ends and packet[protocol] == kind.protocol:
+        if packet[address : address + len(ends)] == ends and (packet[protocol], packet[hops_at]) == (kind.protocol, hops - 1):
             return got
     return None
 
 
 def _send(way: Forwarder, bits: int, packet: bytes) -> None:
-    """To a device with these offloads, from which nothing else is left to be read. OSError."""
+    """To a device with these offloads, from which nothing else is left to be read. OSError, _UntriedError."""
     way.receive_offloads(bits)
     while way.read(0) is not None:
         pass
-    way.write(packet)
-
-
-def _cut_wrongly(way: Forwarder, kind: SuperPacketKind) -> str | None:
-    """What is wrong with a super-packet that is written and leaves by a device without the offload."""
     try:
-        _send(way, 0, super_packet(kind))
+        way.write(packet)
     except OSError as error:
-        return f"a write of {len(super_packet(kind)) - VNET_HEADER.size} octets is refused: {error.strerror}"
-    return _differ(way, kind, packets(kind, HOPS - 1))
+        if error.errno in SHORT_OF_MEMORY:
+            raise _UntriedError("the kernel is short of memory") from error
+        raise
 
 
-def _joined_wrongly(way: Forwarder, kind: SuperPacketKind) -> str | None:
+def _cut_wrongly(way: Forwarder, kind: SuperPacketKind, hops: int) -> _Fault | None:
+    """What is wrong with a super-packet that is written and leaves by a device without the offload."""
+    whole = super_packet(kind, hops)
+    try:
+        _send(way, 0, whole)
+    except OSError as error:
+        return _Fault(f"a write of {len(whole) - VNET_HEADER.size} octets is refused: {error.strerror}")
+    return _differ(way, kind, hops)
+
+
+def _joined_wrongly(way: Forwarder, kind: SuperPacketKind, hops: int) -> _Fault | None:
     """The same of one that leaves by a device with the offload; the kernel may cut it all the same."""
-    _send(way, kind.bits, super_packet(kind))
-    wanted = super_packet(kind, HOPS - 1)
-    first = _next(way, kind)
+    _send(way, kind.bits, super_packet(kind, hops))
+    wanted = super_packet(kind, hops - 1)
+    first = _next(way, kind, hops)
     if first is None:
-        return "a super-packet does not arrive"
+        return _Fault("a super-packet does not arrive", lost=True)
     if first[1] == NONE:
-        return _differ(way, kind, packets(kind, HOPS - 1), first)
+        return _differ(way, kind, hops, first)
     if _says(first) != _says(wanted):
-        return "a super-packet that is read says wrongly what it is"
+        return _Fault("a super-packet that is read says wrongly what it is")
     return _difference(wanted[VNET_HEADER.size :], first[VNET_HEADER.size :], "a super-packet that is read")
 
 
@@ -228,13 +262,16 @@ def _says(packet: bytes) -> tuple[int, ...]:
     return flags, kind, *rest
 
 
-def _differ(way: Forwarder, kind: SuperPacketKind, wanted: Iterable[bytes], first: bytes | None = None) -> str | None:
+def _differ(way: Forwarder, kind: SuperPacketKind, hops: int, first: bytes | None = None) -> _Fault | None:
+    wanted = [each[VNET_HEADER.size :] for each in packets(kind, hops - 1)]
     for number, each in enumerate(wanted, 1):
-        got = first if number == 1 and first is not None else _next(way, kind)
+        got = first if number == 1 and first is not None else _next(way, kind, hops)
         if got is None:
-            return f"packet {number} of {SEGMENTS} does not arrive"
-        start = VNET_HEADER.size
-        if (fault := _difference(each[start:], _completed(got), f"packet {number} of {SEGMENTS}")) is not None:
+            return _Fault(f"packet {number} of {SEGMENTS} does not arrive", lost=True)
+        inner = _completed(got)
+        if inner in wanted[number:]:
+            return _Fault(f"packet {number} of {SEGMENTS} does not arrive before the next", lost=True)
+        if (fault := _difference(each, inner, f"packet {number} of {SEGMENTS}")) is not None:
             return fault
     return None
 
@@ -249,13 +286,13 @@ def _completed(packet: bytes) -> bytes:
     return inner[:at] + struct.pack("!H", internet_checksum(inner[start:])) + inner[at + 2 :]
 
 
-def _difference(wanted: bytes, got: bytes, what: str) -> str | None:
+def _difference(wanted: bytes, got: bytes, what: str) -> _Fault | None:
     if got == wanted:
         return None
     if len(got) != len(wanted):
-        return f"{what} has {len(got)} octets instead of {len(wanted)}"
+        return _Fault(f"{what} has {len(got)} octets instead of {len(wanted)}")
     at = next(at for at, (one, other) in enumerate(zip(wanted, got, strict=True)) if one != other)
-    return f"{what} differs from octet {at} on"
+    return _Fault(f"{what} differs from octet {at} on")
 
 
 # ---- on real devices
@@ -306,60 +343,6 @@ class TunForwarder:
         descriptor = self._second.descriptors[0]
         ready, _, _ = select.select([descriptor], [], [], seconds)
         return os.read(descriptor, 1 << 17) if ready else None
-
-
-class OffloadTrial:
-    """A process that tries it. `result` may be asked once, and before `close`."""
-
-    def __init__(self, process: int, answer: int) -> None:
-        self._process: int | None = process
-        self._answer = answer
-
-    @classmethod
-    def start(cls) -> OffloadTrial:
-        """Before there are threads, and secrets. OSError."""
-        reading, writing = os.pipe()
-        process = os.fork()
-        if process == 0:
-            _live(writing)
-        os.close(writing)
-        return cls(process, reading)
-
-    def result(self, seconds: float) -> OffloadFaults:
-        """What it found within that time."""
-        try:
-            ready, _, _ = select.select([self._answer], [], [], seconds)
-            found = os.read(self._answer, 1 << 16) if ready else b""
-        finally:
-            os.close(self._answer)
-        self._reap(os.WNOHANG)  # the kernel takes its time with what a namespace leaves
-        try:
-            return msgspec.json.decode(found, type=OffloadFaults)
-        except msgspec.DecodeError:
-            return OffloadFaults(untried=f"there was no answer within {seconds:g} s")
-
-    def close(self) -> None:
-        """It has ended, or ends now."""
-        if self._process is not None:
-            os.kill(self._process, signal.SIGKILL)
-            self._reap(0)
-
-    def _reap(self, options: int) -> None:
-        try:
-            if self._process is not None and os.waitpid(self._process, options)[0] != 0:
-                self._process = None
-        except ChildProcessError:
-            self._process = None
-
-
-def _live(writing: int) -> NoReturn:
-    """The process: nothing of the other's is used, and it ends in any case."""
-    try:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(PROCESS_S)
-        os.write(writing, msgspec.json.encode(find_out()))
-    finally:
-        os._exit(0)
 
 
 def find_out() -> OffloadFaults:

@@ -167,6 +167,10 @@ class SocketLinks:
     def unavailable(self, encapsulation: Encapsulation) -> str | None:
         return sockets.no_esp() if encapsulation is Encapsulation.ESP else None
 
+    def number(self, local: Address, encapsulation: Encapsulation) -> int | None:
+        """Of the link of an address; None: none is open."""
+        return self._links.get((local, encapsulation))
+
     def link(self, local: Endpoint, encapsulation: Encapsulation) -> int:
         key = local.address, encapsulation
         if key not in self._links:

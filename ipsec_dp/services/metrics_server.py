@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ipsec_dp.errors import IpsecDpError
@@ -83,6 +84,7 @@ class MetricsServer:
         self._seconds = seconds
         self._wanted: MetricsListen | None = None
         self._server: Listening | None = None
+        self._taken: socket.socket | None = None  # at which another process listened
         self._again: Timer | None = None
         self._trying: asyncio.Task[None] | None = None
         self._clients: set[asyncio.Task[None]] = set()
@@ -97,6 +99,9 @@ class MetricsServer:
             return
         await self.close()
         self._wanted = config.metrics
+        if self._wanted is None and self._taken is not None:
+            self._taken.close()
+            self._taken = None
         if self._wanted is not None:
             await asyncio.to_thread(self._load)
             await self._listen(self._wanted)
@@ -116,7 +121,29 @@ class MetricsServer:
         await asyncio.gather(*ending, return_exceptions=True)
         self._conditions.become(SOURCE, {})
 
+    # ---- from another process, and to one
+
+    @property
+    def descriptor(self) -> int | None:
+        """Of the socket at which it listens; None: at none that could be handed over."""
+        if not isinstance(self._server, asyncio.Server) or not self._server.sockets:
+            return None
+        return self._server.sockets[0].fileno()
+
+    def leave(self) -> None:
+        """Another process accepts from now on."""
+        if self._server is not None:
+            self._server.close()
+
+    def take(self, listening: socket.socket) -> None:
+        """The configuration that is applied next is served there."""
+        self._taken = listening
+
     async def _listen(self, at: MetricsListen) -> None:
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            self._server = await asyncio.start_server(self._accept, sock=taken, limit=REQUEST_MAX, backlog=BACKLOG)
+            return
         try:
             self._server = await self._start(self._accept, str(at.address), at.port, limit=REQUEST_MAX, backlog=BACKLOG)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import is_
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -29,3 +30,10 @@ def few_changes(before: Sequence[Item], now: Sequence[Item]) -> FewChanges[Item]
     return FewChanges(
         [each for each in now if id(each) in came] if came else [], [each for each in before if id(each) in gone] if gone else []
     )
+
+
+def in_order(before: Sequence[Item], now: Sequence[Item], changes: FewChanges[Item]) -> bool:
+    """Whether what is in both lists, of which `changes` are the `few_changes`, is in the same order in both."""
+    came, gone = set(map(id, changes.added)), set(map(id, changes.removed))
+    kept_before, kept_now = (each for each in before if id(each) not in gone), (each for each in now if id(each) not in came)
+    return all(map(is_, kept_before, kept_now))

@@ -9,6 +9,7 @@ from ipsec_dp.databases.carried_sas import CarriedRecords, CarriedSa, CarriedSad
 from ipsec_dp.databases.sad_shape import SadShape
 from ipsec_dp.dataplane import Counters, Direction, ExportedSa
 from ipsec_dp.dataplane.carried import CarriedTraffic
+from ipsec_dp.dataplane.kept import KeptPacket
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade.messages import GoesOn
@@ -41,13 +42,15 @@ class Noting:
     """What was asked, in order."""
 
     def __init__(self):
-        self.notes = []
+        self.notes: list[str] = []
         self.idle = True
         self.unready = 0  # times that an export finds a loop with a burst of before
         self.carried = CarriedSad((CarriedSa(exported(), 1.0, 0),))
         self.records = CarriedRecords(record_layout(), [], {}, bytearray(KEY))
         self.octets = bytearray(b"IKE")
+        self.kept = [KeptPacket(packet=bytearray(b"clear"), since=1, interface=1)]
         self.refusal = None
+        self.metrics = SimpleNamespace(descriptor=None, leave=lambda: self.notes.append("metrics unserved"))
         self.host = HOST
 
     # the data plane
@@ -68,6 +71,10 @@ class Noting:
 
     def export_traffic(self, _number):
         return CarriedTraffic(packets_in=3)
+
+    def export_kept(self):
+        self.notes.append("packets that wait")
+        return self.kept
 
     def counters(self):
         return Counters({"replay": 2}, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WHEN = 1_700_000_000
 REQUIRED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 EXAMPLE = "usr/share/ipsec-dp/site-a.toml"
+UNITS = "lib/systemd/system"
 
 
 def wheel(path: Path) -> Path:
@@ -114,7 +115,7 @@ def test_every_file_has_its_sum_but_conffiles_which_have_their_list(package, roo
 
 def test_installing_starts_and_enables_nothing_and_only_purging_takes_keys(package, root, tmp_path):
     control = scripts(package, tmp_path / "control")
-    assert not re.search(r"systemctl (.* )?(start|enable|restart|reload)\b|deb-systemd|update-rc|invoke-rc", control["postinst"])
+    assert not re.search(r"systemctl (.* )?(start|enable|\S*restart)\b|deb-systemd|update-rc|invoke-rc", control["postinst"])
     assert not list(root.glob("etc/systemd/**/*"))
     units = {path.name for path in (root / "lib/systemd/system").iterdir()}
     assert units == {path.name for path in (ROOT / "conf").glob("*.service")}
@@ -124,6 +125,52 @@ def test_installing_starts_and_enables_nothing_and_only_purging_takes_keys(packa
     for name in deb.MAINTAINER_SCRIPTS:
         subprocess.run(["sh", "-n", tmp_path / "control" / name], check=True)
         assert (tmp_path / "control" / name).stat().st_mode & 0o111
+
+
+SYSTEMCTL = """#!/bin/sh
+echo "$*" >> "$SAID"
+case "$*" in
+*list-units*) printf 'ipsec-dp@a.service loaded active running a gateway\\nipsec-dp@b.service loaded active reloading b\\n' ;;
+*a.service*) exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ((), ["--system daemon-reload"]),
+        (
+            ("0.0.9-1",),
+            [
+                "--system daemon-reload",
+                "list-units --plain --no-legend --full --state=active ipsec-dp.service ipsec-dp@*.service",
+                "--no-block reload ipsec-dp@a.service",
+                "--no-block reload ipsec-dp@b.service",
+            ],
+        ),
+    ],
+    ids=["first", "upgrade"],
+)
+def test_gateways_that_run_are_asked_to_go_on_by_the_new_program_and_no_other(tmp_path, before, said):
+    """One that refuses hinders neither the others nor the installation."""
+    script = tmp_path / "postinst"
+    script.write_text((deb.HERE / "postinst").read_text().replace("/run/systemd/system", str(tmp_path)))
+    for name, text in {"systemctl": SYSTEMCTL, "systemd-sysusers": "#!/bin/sh\n", "py3compile": "#!/bin/sh\n"}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    around = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SAID": str(tmp_path / "said")}
+    subprocess.run(["sh", script, "configure", *before], env=around, check=True)
+    assert (tmp_path / "said").read_text().splitlines() == said
+
+
+def test_a_unit_that_reloads_has_the_gateway_do_it(root):
+    """Which lets another program that is installed go on; the gateway is to tell who that is."""
+    units = [path.read_text() for path in (root / UNITS).glob("ipsec-dp*.service") if "guard" not in path.name]
+    assert len(units) == 2
+    for text in units:
+        assert "\nType=notify\n" in text
+        assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in text
 
 
 def test_the_user_is_that_of_the_units_by_one_definition(package, root, tmp_path):

@@ -127,6 +127,28 @@ def test_the_service_manager_hears_when_it_is_ready_and_when_it_stops(run, manag
     assert (first, last) == ("READY=1", "STOPPING=1")
 
 
+class HandedOver(MemoryGateway):
+    """Another process goes on; `heard` is what the service manager was told before this one begins to end."""
+
+    def __init__(self, manager: socket.socket) -> None:
+        super().__init__()
+        self._manager = manager
+
+    async def wait(self) -> int:
+        self.left_to = 4711
+        return 0
+
+    async def close(self) -> None:
+        self.heard = told(self._manager)
+
+
+def test_the_service_manager_knows_who_goes_on_before_this_process_begins_to_end(run, manager):
+    gateway = HandedOver(manager)
+    assert run(gateway) == 0
+    assert [text for text in gateway.heard if not text.startswith("STATUS=")] == ["READY=1", "MAINPID=4711"]
+    assert told(manager) == []
+
+
 class Beating(MemoryGateway):
     """Stops once the service manager has been told how it is."""
 

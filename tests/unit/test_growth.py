@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ipsec_dp.config import Tunnel, load
 from ipsec_dp.config.model import Policy, Route
-from ipsec_dp.config.nested import Nesting
+from ipsec_dp.config.nested import OTHERS_MAX, Holder, Nesting
 from ipsec_dp.host import HostError
 from ipsec_dp.host.guard import plan
 from ipsec_dp.host.guard_growth import Planner, adapted
@@ -58,7 +58,8 @@ shapes = st.fixed_dictionaries(
 )
 places = st.integers(0, 7)
 narrows = st.sampled_from([{"t1", "t2", "t4", "t5", "t6"}] * 4 + [{"t1"}, set()])
-steps = st.lists(st.tuples(st.sampled_from(["add"] * 6 + ["remove", "change"]), places, shapes, narrows), max_size=9)
+verbs = st.sampled_from(["add"] * 6 + ["remove", "change", "move"])
+steps = st.lists(st.tuples(verbs, places, shapes, narrows), max_size=9)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,19 @@ def shaped(tunnel, name, shape):
 def idle(tunnel, name, remote):
     proxy_id = SelectorPair(AddressRange.of("10.1.0.0/24"), AddressRange.of(remote))
     return shaped(tunnel, name, {"proxy_ids": (proxy_id,), "interface": "ipsec0", "routed": True})
+
+
+def take_step(tunnels, verb, place, new):
+    """At this place a tunnel is added, removed, changed into `new` under its own name, or moved to the front."""
+    at = place % (len(tunnels) + 1)
+    if verb == "add":
+        tunnels.insert(at, new)
+    elif at < len(tunnels):
+        old = tunnels.pop(at)
+        if verb == "change":
+            tunnels.insert(at, replace(new, name=old.name))
+        elif verb == "move":
+            tunnels.insert(0, old)
 
 
 def context(config):
@@ -105,12 +119,7 @@ def test_any_row_of_changes_ends_where_the_whole_does(base, steps):
     tunnels: list[Tunnel] = []
     guarded, planner, lead = GuardSelectors(), Planner(), None
     for number, (verb, place, shape, narrow) in enumerate(steps):
-        at = place % (len(tunnels) + 1)
-        if verb == "add":
-            tunnels.insert(at, shaped(tunnel, f"t{number}", shape))
-        elif at < len(tunnels):
-            new = [shaped(tunnel, tunnels[at].name, shape)] if verb == "change" else []
-            tunnels[at : at + 1] = new
+        take_step(tunnels, verb, place, shaped(tunnel, f"t{number}", shape))
         config = replace(config, tunnels=tuple(tunnels))
 
         assert guarded.of(config) == guard_selectors(config)
@@ -145,18 +154,13 @@ written = st.sampled_from([{}] * 8 + [{"policies": (REACHED,)}])
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(steps=st.lists(st.tuples(st.sampled_from(["add"] * 6 + ["remove", "change"]), places, shapes, remotes, written), max_size=9))
+@given(steps=st.lists(st.tuples(verbs, places, shapes, remotes, written), max_size=9))
 def test_any_row_of_changes_hides_the_peers_that_the_whole_does(base, steps):
     config, tunnel = base
     tunnels: list[Tunnel] = []
     nesting = Nesting.of(config)
     for number, (verb, place, shape, peers, others) in enumerate(steps):
-        at = place % (len(tunnels) + 1)
-        if verb == "add":
-            tunnels.insert(at, replace(shaped(tunnel, f"t{number}", shape), remotes=peers))
-        elif at < len(tunnels):
-            new = [replace(shaped(tunnel, tunnels[at].name, shape), remotes=peers)] if verb == "change" else []
-            tunnels[at : at + 1] = new
+        take_step(tunnels, verb, place, replace(shaped(tunnel, f"t{number}", shape), remotes=peers))
         config = replace(base[0], tunnels=tuple(tunnels), **others)
         if not nesting.adapt(config):
             nesting = Nesting.of(config)
@@ -177,6 +181,17 @@ def test_what_a_tunnel_more_hides_is_worked_out_alone_unless_others_hide_it_too(
     assert nesting.adapt(replace(config, tunnels=(new, *tunnels[1:])))
     assert nesting.adapt(replace(config, tunnels=(new, *tunnels[2:], same)))
     assert not nesting.adapt(replace(config, tunnels=(new, *tunnels[2:], same, tunnels[0])))
+
+
+def test_of_very_many_tunnels_over_one_prefix_those_that_are_first_now_hide_it(base):
+    """The last are not looked at; one that is moved to the front is."""
+    config, tunnel = base
+    own = tuple(replace(idle(tunnel, f"t{n}", NEIGHBOURS[0]), remotes=ASKED[1:2]) for n in range(OTHERS_MAX))
+    other = replace(idle(tunnel, "other", NEIGHBOURS[0]), remotes=ASKED[:1])
+    nesting, moved = Nesting.of(replace(config, tunnels=(*own, other))), replace(config, tunnels=(other, *own))
+    assert nesting.of_stranger(ASKED[1]) is None
+    assert not nesting.adapt(moved)
+    assert Nesting.of(moved).of_stranger(ASKED[1]) == Holder("other", ip_network(NEIGHBOURS[0]))
 
 
 def test_one_tunnel_more_is_worked_out_alone(base):

@@ -14,6 +14,7 @@ import pytest
 from ipsec_dp.config import Config, load
 from ipsec_dp.errors import ControlError
 from ipsec_dp.gateway.gateway import Gateway
+from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES, Substitutes
 from ipsec_dp.host import HostError
 from ipsec_dp.host.conntrack import FlowTuple, NatFlow
 from ipsec_dp.rig.packets import udp
@@ -93,13 +94,18 @@ class Site:
 
 @asynccontextmanager
 async def running(
-    config: Config, clock: FakeClock, network: Network, address: str, flows: Iterable[NatFlow] = ()
+    config: Config,
+    clock: FakeClock,
+    network: Network,
+    address: str,
+    flows: Iterable[NatFlow] = (),
+    substitutes: Substitutes = NO_SUBSTITUTES,
 ) -> AsyncIterator[Site]:
     host = MemoryHost(config, clock, network, addresses=[address])
     host.flows.present += flows
     seam: Host = host
     control = config.path.parent / f"{config.name}.sock"
-    gateway = Gateway(config, control, host=seam, clock=clock)
+    gateway = Gateway(config, control, host=seam, clock=clock, substitutes=substitutes)
     try:
         await gateway.start()
         yield Site(gateway, host, control)

@@ -69,6 +69,7 @@ OWNERS = {
         STANDARD: "NS_PER_MS",
         SHOWN: "NAMED_MOST",
     },
+    "gateway/upgrade/waiting.py": {STANDARD: "NS_PER_S"},
     "gateway/verbs.py": {SHOWN: "NAMED_MOST COMPARED", FILES: "NAME_MOST"},
     "ike/actions.py": {STANDARD: "IKE_PORT NATT_PORT"},
     "ike/auth.py": {FILES: "STRONG_PSK _MAX_SECRET_FILE"},

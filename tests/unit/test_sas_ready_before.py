@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from typing import Any, cast
+from unittest import mock
 
 import msgspec
 import pytest
@@ -134,6 +136,15 @@ def test_what_cannot_be_made_is_said_and_the_rest_is(both):
 
 
 # ---- what does not come
+
+
+def test_where_what_changed_cannot_be_made_so_every_sa_ends_and_that_is_said(both, monkeypatch):
+    both.before.up(1)
+    both.tell()
+    monkeypatch.setattr(both.standing, "take", mock.Mock(side_effect=DataPlaneError(errno.ENOMEM, "no memory")))
+    (why,) = both.stop()
+    assert "no memory" in why.why
+    assert both.spis() == []
 
 
 @pytest.mark.parametrize("changes", [{"records": None}, {"records": None, "sas": CarriedSad(())}])

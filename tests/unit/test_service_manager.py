@@ -76,6 +76,16 @@ def test_a_reload_begins_at_a_time_and_is_over_whatever_comes_of_it(heard, fails
     assert told(heard) == ["READY=1"]
 
 
+def test_one_reload_within_another_is_part_of_it(heard):
+    manager = of(heard)
+    with manager.reloading(), manager.reloading():
+        pass
+    first, last = told(heard)
+    assert (first.startswith("RELOADING=1"), last) == (True, "READY=1")
+    with manager.reloading():
+        assert told(heard)[0].startswith("RELOADING=1")
+
+
 @pytest.mark.parametrize(
     ("environment", "seconds"),
     [

@@ -115,9 +115,9 @@ CALLS = set(
     """
     accept4 bind capget capset clone clone3 close_range connect epoll_create1 epoll_ctl epoll_wait eventfd2 execve
     exit_group fcntl fstat futex getpeername getpid getrandom getsockname getsockopt ioctl listen madvise memfd_create
-    mkdir mlock mmap mprotect mremap munmap newfstatat openat pidfd_open pipe2 poll prctl prlimit64 pselect6 readlinkat
-    readv recvfrom recvmmsg recvmsg rt_sigaction sched_getaffinity sched_setaffinity sendmmsg sendmsg sendto setpriority
-    setsockopt socket socketpair umask unlink vfork wait4
+    mkdir mlock mmap mprotect mremap munmap newfstatat openat pidfd_open pidfd_send_signal pipe2 poll prctl prlimit64 pselect6
+    readlinkat readv recvfrom recvmmsg recvmsg rt_sigaction sched_getaffinity sched_setaffinity sendmmsg sendmsg sendto setpriority
+    setsockopt socket socketpair umask unlink vfork wait4 waitid
     """.split()
 )
 

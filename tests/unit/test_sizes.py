@@ -58,6 +58,7 @@ LARGE = {
     "ipsec_dp/network/interfaces.py: LinuxInterfaces": "the life of an interface, also with others and in another process",
     "ipsec_dp/gateway/status.py: ChildSaStatus": "what `status --json` says of a CHILD_SA, field by field",
     "ipsec_dp/gateway/status.py: TunnelStatus": "what `status --json` says of a tunnel, field by field",
+    "ipsec_dp/gateway/upgrade/messages.py: GatewayOffer": "what a successor is to be, field by field",
     "ipsec_dp/ike/interface.py: IkeStatus": "all that is said of an IKE SA, frozen",
     "ipsec_dp/ike/interface.py: IkeCore": "a method for each call of the driver",
     "ipsec_dp/ike/carried/isakmp_model.py: IpsecSaPart": "a pair of IPsec SAs as it is carried, field by field",

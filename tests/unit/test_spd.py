@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ipsec_dp.config import load
+from ipsec_dp.databases import spd as database
+from ipsec_dp.databases.indices import IndicesUsedUpError
 from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import Action
 from ipsec_dp.ipsec.selectors import ANY_PORT, ANY_PROTOCOL, Range
@@ -73,6 +75,16 @@ def test_tunnels_and_interfaces_are_numbered_in_the_order_written(spd_of):
     assert spd.tunnel_numbers == {"to-b": 0, "to-c": 1}
     assert spd.interface_numbers == {"ipsec0": 0, "ipsec1": 1}
     assert (spd.tunnel_names, spd.interface_names) == ({0: "to-b", 1: "to-c"}, {0: "ipsec0", 1: "ipsec1"})
+
+
+def test_a_configuration_with_too_many_interfaces_moves_no_tunnel(spd_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "INTERFACES_MOST", 2)
+    spd = spd_of(TUNNELS)
+    of, rules = dict(spd.interface_of), spd.rules
+    (tmp_path / "b.toml").write_text(TUNNELS.replace('"ipsec1"', '"ipsec2"').replace('"ipsec0"', '"ipsec1"'))
+    with pytest.raises(IndicesUsedUpError, match="more than 2 interfaces"):
+        spd.reconfigure(load(tmp_path / "b.toml"))
+    assert (spd.interface_of, spd.rules) == (of, rules)
 
 
 def test_tunnels_may_share_an_interface(spd_of):

@@ -71,14 +71,14 @@ def engine(noting):
 
 @pytest.fixture
 def parts(engine, noting):
-    counts = CarriedCounts([], [], {})
     return SimpleNamespace(
         engine=engine,
         host=noting,
-        spd=SimpleNamespace(tunnel_numbers={"to-b": 0}, tunnel_names={0: "to-b"}),
+        spd=SimpleNamespace(tunnel_numbers={"to-b": 0}, tunnel_names={0: "to-b"}, interface_names={1: "ipsec0"}),
         mtus=SimpleNamespace(export=lambda: CarriedMtus([], {"to-b": 1400})),
         monitors=SimpleNamespace(export=dict),
-        counts=SimpleNamespace(export=lambda: counts),
+        counts=SimpleNamespace(export=lambda: CarriedCounts([], [], {})),
+        metrics=noting.metrics,
         config=SimpleNamespace(name="a", workers=1),
         confirmation=SimpleNamespace(waits_for=None),
     )
@@ -148,10 +148,9 @@ def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_
     successor.take(forwards, goes_on)
     assert given.hand_over(engine, successor, offered) == GOES_ON
     assert noting.notes == [
-        "paused",
-        "port 500 unread",
-        "finished",
+        *("paused", "port 500 unread", "finished", "metrics unserved"),
         *["exported"] * 3,
+        "packets that wait",
         "IKE with 1 octet for a key",
         "IKE stopped",
     ]
@@ -161,6 +160,7 @@ def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_
     assert [(spi, peer.endpoint) for spi, peer in sas.expected] == [(0x1002, PEER)]
     assert (state.ike, state.host) == (bytearray(b"IKE"), HOST)
     assert state.traffic["to-b"].packets_in == 3
+    assert [(one.tunnel, one.interface, bytes(one.packet.packet)) for one in sas.waiting] == [("to-b", "ipsec0", b"clear")]
 
 
 def test_a_program_that_lays_records_out_otherwise_gets_sas_one_by_one(given, engine, successor, offered, noting):
@@ -176,7 +176,7 @@ def test_a_program_that_lays_records_out_otherwise_gets_sas_one_by_one(given, en
 def test_no_key_is_left_here(given, engine, successor, offered, noting):
     successor.take(forwards, goes_on)
     given.hand_over(engine, successor, offered)
-    assert not any(noting.records.records)
+    assert not any((*noting.records.records, *noting.kept[0].packet))
     assert not any(noting.octets)
 
 

@@ -57,6 +57,20 @@ def test_whoever_has_a_message_wipes_it_and_closes_what_came_with_it(ends):
     assert (opened(), bytes(got.body)) == (before, bytes(len(BODY)))
 
 
+def test_nothing_of_a_long_message_is_left_beside_it(ends, monkeypatch):
+    ours, there = ends
+    wiped = []
+    monkeypatch.setattr(stream, "wipe", lambda piece: wiped.append(bytes(piece)))
+    body = os.urandom((5 << 20) // 2)
+    sending = threading.Thread(target=ours.send, args=(MessageKind.STATE, body), kwargs={"seconds": S})
+    sending.start()
+    got = there.receive(seconds=S)
+    sending.join()
+    assert bytes(got.body) == body
+    assert b"".join(wiped).endswith(body)
+    assert len(wiped) > 3  # its head, and each piece
+
+
 @pytest.mark.parametrize(
     ("place", "says"),
     [(0, "no message of a gateway"), (9, "form"), (10, "what none has"), (12, "what none has"), (16, "what none has")],

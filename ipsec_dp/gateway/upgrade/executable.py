@@ -31,6 +31,27 @@ _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _SCRIPT_OCTETS: Final = 256  # in which the kernel looks for an interpreter
 
 
+class RunningProgram:
+    """What this process was started of. A package manager puts other files there, also those of the same version."""
+
+    def __init__(self, package: Path | None = None) -> None:
+        self._package = Path(ipsec_dp.__file__).parent if package is None else package
+        self._started = self._there()
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another program is installed in its place; not where none is, or none can be seen."""
+        there = self._there()
+        return bool(self._started and there) and there != self._started
+
+    def _there(self) -> list[tuple[int, ...]]:
+        try:
+            found = [each.stat() for each in (self._package / "__init__.py", *sorted(self._package.glob("_native*.so")))]
+        except OSError:
+            return []
+        return [(each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns) for each in found]
+
+
 class About(NamedTuple):
     """What a program says of itself."""
 

@@ -3,8 +3,8 @@ handed over: first what packets need, then IKE, whose messages wait a while long
 
 Until the successor is prepared everything goes on as before, and whatever fails ends the successor and nothing else. The point of
 no return is the export of the SAs, which retires them: it comes after the last burst, within one turn of the event loop, so that
-nothing of this process can do anything in between. What fails then ends this process; the guard stays in the kernel. Once the
-successor forwards it is not ended any more: where IKE does not come after the SAs, it negotiates anew.
+nothing of this process can do anything in between. What fails then ends this process; the guard stays in the kernel. Where
+IKE cannot be exported or read after the SAs, a successor that forwards negotiates anew; one that hangs is ended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ipsec_dp import __version__
 from ipsec_dp.config import files
 from ipsec_dp.config.difference import known
-from ipsec_dp.databases.carried_sas import KeysElsewhere
 from ipsec_dp.databases.sad_shape import ToldSad
 from ipsec_dp.dataplane import Channel as PuntChannel
 from ipsec_dp.errors import ControlError, IpsecDpError
@@ -30,7 +29,6 @@ from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
 from ipsec_dp.gateway.upgrade.messages import (
     Forwards,
     GatewayOffer,
-    GivenState,
     GoesOn,
     HelperOffer,
     Message,
@@ -255,6 +253,7 @@ class Giving:
             host=host,
             mtus=parts.mtus.export(),
             helper=None if helper is None else HelperOffer(places(helper.channel), helper.process, helper.program),
+            metrics=None if (metrics := parts.metrics.descriptor) is None else places(metrics),
             offload_faults=dict(parts.substitutes.offload_faults),
             **self.options,
         )
@@ -290,7 +289,9 @@ class Giving:
         stopped = time.monotonic_ns()
         self._given_away = True
         try:
-            self._say(successor, MessageKind.SAS, sas.exported(engine, offered.told, offered.layout, stopped), patience)
+            self._parts.metrics.leave()
+            given = sas.exported(engine, self._parts.spd, offered.told, offered.layout, stopped)
+            self._say(successor, MessageKind.SAS, given, patience)
             self._hear(successor, patience, Forwards)
             self._say(successor, *self._ike_state(engine, host), patience)
             return self._hear(successor, patience, GoesOn)
@@ -345,27 +346,9 @@ class Giving:
         """The successor forwards by then: where there is none, it is to negotiate anew."""
         self.alive()
         try:
-            return MessageKind.STATE, self._exported(engine, host)
+            return MessageKind.STATE, sas.ike_exported(self._parts, engine, host)
         except Exception as error:  # noqa: BLE001 - the successor says it, and what it means
             return MessageKind.REFUSED, body_of(UpgradeRefused(str(error) or type(error).__name__))
-
-    def _exported(self, engine: Engine, host: InheritedHost) -> bytearray:
-        """IKE SAs are retired by this."""
-        exported, intents = engine.ike.export(engine.core, KeysElsewhere(engine.children.spis()))
-        numbers, plane = self._parts.spd.tunnel_numbers, engine.plane
-        state = GivenState(
-            ike=exported.octets,
-            intents=intents,
-            findings=engine.ike.export_findings(),
-            traffic={name: plane.export_traffic(number) for name, number in numbers.items()},
-            host=host,
-            mtus=self._parts.mtus.export(),
-            monitors=self._parts.monitors.export(),
-            counts=self._parts.counts.export(),
-        )
-        body = body_of(state)
-        state.wipe()
-        return body
 
 
 def shape_of(host: InheritedHost) -> tuple[object, ...]:

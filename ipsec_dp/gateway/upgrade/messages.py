@@ -1,7 +1,7 @@
 """What the two processes say to each other, in this order, the one before the arrow first: OFFER → READY, SHAPE → PREPARED while
 everything goes on; SAS → FORWARDS, while packets wait; STATE → GOES_ON, while IKE waits. REFUSED stands for any of them.
 
-Keys of ESP are in SAS alone, those of IKE in STATE. Each message is whoever's that has it to wipe.
+Keys of ESP and packets in the clear are in SAS alone, keys of IKE in STATE. Each message is whoever's that has it to wipe.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ipsec_dp.dataplane import Counters
 from ipsec_dp.dataplane.carried import CarriedTraffic, EndpointValue
 from ipsec_dp.gateway.ike_counts import CarriedCounts
 from ipsec_dp.gateway.upgrade.stream import HandOverError
+from ipsec_dp.gateway.upgrade.waiting import WaitingPacket
 from ipsec_dp.ike.octets import Buffer
 from ipsec_dp.keying.encapsulations import FindingState
 from ipsec_dp.keying.initiation import IntentState
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.upgrade.stream import HandOverChannel
 
 MODEL: Final = 2
-"""Of the messages below. Fields are added with a default; whatever an older reader would get wrong makes another number."""
+"""Of the messages below, as they were released: whatever is changed of them then makes another number, also a field with a default.
+Another one is refused, since an older reader might get it wrong."""
 
 TEXT_MAX: Final = 2000  # characters of a reason
 
@@ -73,10 +75,17 @@ class GatewayOffer(Struct, frozen=True, kw_only=True):
     host: Here[InheritedHost]
     mtus: Here[CarriedMtus]
     helper: Here[HelperOffer | None] = None
+    metrics: Here[int | None] = None  # the socket where they are served
     verbose: Here[bool] = False
     trace_ike: Here[bool] = False
     log_format: Here[str | None] = None
     offload_faults: Here[dict[str, str]] = {}
+
+
+class _Numbered(Struct):
+    """An offer of any model."""
+
+    model: int = 0
 
 
 class Ready(Struct, frozen=True):
@@ -99,7 +108,8 @@ class UpgradeRefused(Struct, frozen=True):
 
 class GivenSas(Struct, frozen=True, kw_only=True):
     """What forwarding takes. `stopped`: when the last burst was done, nanoseconds of CLOCK_MONOTONIC; `shape`: what has changed
-    since SHAPE; `sas`: one by one where the other process lays records out otherwise. `expected`: SPIs that were named to peers."""
+    since SHAPE; `sas`: one by one where the other process lays records out otherwise. `expected`: SPIs that were named to peers;
+    `waiting`: packets that wait for an SA."""
 
     stopped: Here[int]
     shape: Here[SadShape]
@@ -107,13 +117,14 @@ class GivenSas(Struct, frozen=True, kw_only=True):
     sas: Here[CarriedSad | None] = None
     expected: Here[list[tuple[int, EndpointValue]]]
     counters: Here[Counters]
+    waiting: Here[list[WaitingPacket]] = []
 
     def __repr__(self) -> str:
         return "<SAs>"
 
     def wipe(self) -> None:
-        """Overwrites every key with zeros."""
-        for each in (self.records, self.sas):
+        """Overwrites every key with zeros, and what is not sealed yet."""
+        for each in (self.records, self.sas, *(one.packet for one in self.waiting)):
             if each is not None:
                 each.wipe()
 
@@ -172,6 +183,7 @@ MESSAGES: Final[dict[MessageKind, type[Struct]]] = {
     MessageKind.FORWARDS: Forwards,
 }
 ENCODER: Final = msgspec.msgpack.Encoder()
+_NUMBERED: Final = msgspec.msgpack.Decoder(_Numbered)
 _DECODERS: Final = {kind: msgspec.msgpack.Decoder(shape) for kind, shape in MESSAGES.items()}
 
 Message = TypeVar("Message", bound=Struct)
@@ -190,6 +202,8 @@ def message_of(kind: int, body: Buffer, *expected: type[Message]) -> Message:
     if kind not in [known[each] for each in expected]:
         raise HandOverError("the other process said something that is not its turn")
     try:
+        if kind == MessageKind.OFFER and (number := _NUMBERED.decode(body).model) != MODEL:
+            raise HandOverError(f"the other program speaks model {number} of the hand-over, and this one model {MODEL}: restart")
         found = _DECODERS[MessageKind(kind)].decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
         raise HandOverError("what the other process said does not have the form of its message") from None

@@ -9,11 +9,12 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from ipsec_dp.databases.carried_sas import CarriedSad, records_of
+from ipsec_dp.databases.carried_sas import CarriedSad, KeysElsewhere, records_of
 from ipsec_dp.dataplane.carried import EndpointValue
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.gateway.upgrade.messages import GivenSas, LeftBehind, body_of
+from ipsec_dp.gateway.upgrade.messages import GivenSas, GivenState, LeftBehind, body_of
+from ipsec_dp.gateway.upgrade.waiting import waiting_in
 from ipsec_dp.util.told import told as event
 
 if TYPE_CHECKING:
@@ -22,21 +23,26 @@ if TYPE_CHECKING:
     from ipsec_dp.databases.carried_sas import CarriedRecords
     from ipsec_dp.databases.sad import Sad
     from ipsec_dp.databases.sad_shape import StandingSad, ToldSad
-    from ipsec_dp.gateway.composition import Engine
+    from ipsec_dp.databases.spd import Spd
+    from ipsec_dp.gateway.composition import Composition, Engine
+    from ipsec_dp.gateway.upgrade.waiting import WaitingPacket
+    from ipsec_dp.network.inheritance import InheritedHost
 
 log = logging.getLogger(__name__)
 
 EXPORT_S: Final = 2.0
 
 
-def exported(engine: Engine, told: ToldSad, layout: bytes, stopped: int) -> bytearray:
-    """GivenSas, for a program of this `layout`. No way back: what is exported here is retired. Raises DataPlaneError."""
+def exported(engine: Engine, spd: Spd, told: ToldSad, layout: bytes, stopped: int) -> bytearray:
+    """GivenSas, for a program of this `layout`. No way back: what is exported here is retired, and packets that wait are sealed
+    there alone. Raises DataPlaneError."""
     sad, same = engine.sad, layout == record_layout()
     shape, counters = told.news(), engine.plane.counters()
     expected = [(spi, EndpointValue.of(peer)) for spi, peer in sad.expected.items()]
     carried: Any = _retired(sad.export_all if same else sad.export)
     which = {"records": carried} if same else {"sas": carried}
-    sas = GivenSas(stopped=stopped, shape=shape, expected=expected, counters=counters, **which)
+    waiting = waiting_in(engine.plane, spd)
+    sas = GivenSas(stopped=stopped, shape=shape, expected=expected, counters=counters, waiting=waiting, **which)
     try:
         return body_of(sas)
     finally:
@@ -56,16 +62,45 @@ def _retired(export: Callable[[], CarriedSad | CarriedRecords]) -> CarriedSad | 
                 os.sched_yield()
 
 
+def ike_exported(parts: Composition, engine: Engine, host: InheritedHost) -> bytearray:
+    """GivenState. IKE SAs are retired by this."""
+    exported, intents = engine.ike.export(engine.core, KeysElsewhere(engine.children.spis()))
+    state = GivenState(
+        ike=exported.octets,
+        intents=intents,
+        findings=engine.ike.export_findings(),
+        traffic={name: engine.plane.export_traffic(number) for name, number in parts.spd.tunnel_numbers.items()},
+        host=host,
+        mtus=parts.mtus.export(),
+        monitors=parts.monitors.export(),
+        counts=parts.counts.export(),
+    )
+    body = body_of(state)
+    state.wipe()
+    return body
+
+
+def taken(sad: Sad, standing: StandingSad, sas: GivenSas, wait_on: Callable[[list[WaitingPacket]], None]) -> list[LeftBehind]:
+    """All that came, while receiving is paused; it is wiped. `wait_on` comes last: ESP before its SA waits where its SPI is
+    expected."""
+    try:
+        left_out = imported(sad, standing, sas)
+        expect(sad, sas)
+        wait_on(sas.waiting)
+    finally:
+        sas.wipe()
+    return left_out
+
+
 def imported(sad: Sad, standing: StandingSad, sas: GivenSas) -> list[LeftBehind]:
     """They go on, and those that cannot are gone: nothing waits for a key that never comes. Nothing is raised, for nobody else has
-    them; keys are wiped."""
-    left_out = [LeftBehind("", why) for why in standing.take(sas.shape)]
+    them."""
+    left_out: list[LeftBehind] = []
     try:
+        left_out += [LeftBehind("", why) for why in standing.take(sas.shape)]
         left_out += _gone_on(sad, standing, sas)
     except DataPlaneError as error:
         left_out.append(LeftBehind("", f"all SAs: {error}"))
-    finally:
-        sas.wipe()
     for handle in sad.waiting:
         sad.remove(handle)
     return left_out

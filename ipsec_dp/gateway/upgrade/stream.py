@@ -163,14 +163,27 @@ class HandOverChannel:
         return got._replace(kind=head.kind)
 
     def _exactly(self, count: int, deadline: float, into: bytearray) -> bytearray:
-        """Memory grows with what comes, not with what is announced."""
-        while len(into) < count:
-            self._wait(deadline)
-            piece = self._socket.recv(min(_PIECE, count - len(into)))
-            if not piece:
-                raise HandOverError("the other process has gone")
-            into += piece
+        """Memory grows with what comes, not with what is announced. Keys may be in it: nothing of it is left elsewhere."""
+        pieces: list[bytearray] = []
+        try:
+            for at in range(0, count, _PIECE):
+                pieces.append(bytearray(min(_PIECE, count - at)))
+                self._fill(memoryview(pieces[-1]), deadline)
+            into += bytes(count)
+            for at, piece in zip(range(0, count, _PIECE), pieces, strict=True):
+                into[at : at + len(piece)] = piece
+        finally:
+            for piece in pieces:
+                wipe(piece)
         return into
+
+    def _fill(self, room: memoryview, deadline: float) -> None:
+        while room:
+            self._wait(deadline)
+            count = self._socket.recv_into(room)
+            if not count:
+                raise HandOverError("the other process has gone")
+            room = room[count:]
 
     def _take_descriptors(self, count: int, into: list[int], deadline: float) -> None:
         self._wait(deadline)

@@ -43,6 +43,7 @@ from ipsec_dp.gateway.upgrade.messages import (
     message_of,
 )
 from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
+from ipsec_dp.gateway.upgrade.waiting import wait_on
 from ipsec_dp.host.drop import end_with_nobody
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.keying.manual import ManualSas
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.control import ControlServer
     from ipsec_dp.gateway.control_place import ListeningPlace
     from ipsec_dp.gateway.reload import Reloader
+    from ipsec_dp.gateway.upgrade.waiting import WaitingPacket
     from ipsec_dp.keying.ike_driver import IkeDriver
     from ipsec_dp.util.conditions import Conditions
 
@@ -257,8 +259,11 @@ class Successor:
         event loop, so that IKE does nothing before it has its state."""
         plane = engine.plane
         without("counters", lambda: plane.import_counters(given.counters))
-        left_out = carried.imported(engine.sad, standing, given)
-        carried.expect(engine.sad, given)
+
+        def wait(waiting: list[WaitingPacket]) -> None:
+            without("packets", lambda: wait_on(waiting, plane, parts.spd, host.links.number, parts.clock.now()))
+
+        left_out = carried.taken(engine.sad, standing, given, wait)
         host.start_loops(plane)
         without("a device", plane.resume_receiving)  # the others are read
         parts.upgraded_at = parts.clock.utc().isoformat(timespec="milliseconds")
@@ -345,6 +350,7 @@ class Successor:
         engine.drop_watch.start(stack)
         stack.callback(engine.plane.stop)
         await control.start()
+        without("the socket of metrics", lambda: self._take_metrics(parts))
         stack.push_async_callback(parts.metrics.close)
         stack.push_async_callback(parts.services.close)
         await settled(
@@ -358,6 +364,10 @@ class Successor:
                 "addresses for IKE": partial(_listen, parts, engine),
             },
         )
+
+    def _take_metrics(self, parts: Composition) -> None:
+        if self.offer.metrics is not None:
+            parts.metrics.take(socket.socket(fileno=self.descriptors.take(self.offer.metrics)))
 
 
 async def _listen(parts: Composition, engine: Engine) -> None:

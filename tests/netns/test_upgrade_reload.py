@@ -1,0 +1,129 @@
+"""SIGHUP, as a service manager sends it at a reload, after the program was installed anew: another process goes on, and the service
+manager hears of it from the one that it knows.
+
+hostA eth0 -- lan gwA wan == wan gwB lan -- eth0 hostB
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import struct
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import ipsec_dp
+from ipsec_dp.rig import netns
+from tests.netns.numbered import numbered
+from tests.netns.test_metrics import PORT, fetch
+from tests.netns.test_upgrade import PAIRS, ROOT, Upgraded, ended, flows, reachable, wait_ended
+from tests.netns.traffic import until
+
+LISTEN = "0A"  # TCP_LISTEN, in /proc/net/tcp
+CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group
+
+
+class Manager:
+    """A service manager's socket: what it was told but for how it is and that it lives, and by which process."""
+
+    def __init__(self, path):
+        self.address = path / "notify"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._socket.setblocking(False)
+        self._socket.bind(str(self.address))
+        self.address.chmod(0o777)  # as systemd's is: the gateway's user reaches it
+        self._heard = []
+
+    def close(self):
+        self._socket.close()
+
+    def heard(self):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                text, ancillary, *_ = self._socket.recvmsg(4096, socket.CMSG_SPACE(CREDENTIALS.size))
+                ((_, _, data),) = ancillary
+                if not text.startswith((b"STATUS=", b"WATCHDOG=")):
+                    self._heard.append((CREDENTIALS.unpack(data)[0], text.decode().partition("\n")[0]))
+        return self._heard
+
+
+@pytest.fixture
+def manager():
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        there = Manager(Path(made))
+        yield there
+        there.close()
+
+
+@pytest.fixture
+def package():
+    """A copy of the program, which can be installed anew."""
+    directory = ROOT / "build" / "upgrade-installed"
+    shutil.rmtree(directory, ignore_errors=True)
+    yield Path(shutil.copytree(Path(ipsec_dp.__file__).parent, directory / "ipsec_dp"))
+    shutil.rmtree(directory)
+
+
+def reinstall(package):
+    shutil.copy(package / "__init__.py", package / "new")
+    (package / "new").rename(package / "__init__.py")
+
+
+def listens(namespace):
+    """The inode of the socket where metrics are served."""
+    rows = [line.split() for line in namespace.run("cat", "/proc/net/tcp").stdout.splitlines()[1:]]
+    (inode,) = {row[9] for row in rows if row[1].endswith(f":{PORT:04X}") and row[3] == LISTEN}
+    return inode
+
+
+def test_a_reload_after_an_installation_goes_on_in_another_process(sites_opened_again, tmp_path, manager, package):
+    sites = sites_opened_again
+    pair = Upgraded(sites, tmp_path, PAIRS["IKEv2, UDP"])
+    program = "env", f"NOTIFY_SOCKET={manager.address}", f"PYTHONPATH={package.parent}", *type(pair.a).program
+    pair.a.program = reachable(program)
+    pair.a.config.write_text(f"{pair.a.config.read_text()}\n[metrics]\n")
+    pair.start()
+    try:
+        until(lambda: pair.a.status()["tunnels"][0]["state"] == "up", "the tunnel")
+        before, served = pair.a.status(), listens(sites.gw_a)
+        with numbered(sites.host_a, sites.host_b, netns.HOST_B[0], pause_s=0.001) as there:
+            until(lambda: there.arrived, "the stream")
+            ((first, _),) = manager.heard()
+            os.kill(first, signal.SIGHUP)
+            until(lambda: len(manager.heard()) == 3, "the end of a reload by the same program")
+            assert [(who, said) for who, said in manager.heard()[1:]] == [(first, "RELOADING=1"), (first, "READY=1")]
+            reinstall(package)
+            os.kill(first, signal.SIGHUP)
+            assert pair.a.wait(60) == 0
+            until(lambda: len(manager.heard()) == 7, "the word of who goes on")
+            (*_, told) = manager.heard()[3:6]
+            pair.processes.append(int(told[1].removeprefix("MAINPID=")))
+            (then,) = pair.processes
+            assert manager.heard()[3:] == [
+                (first, "RELOADING=1"),
+                (first, "READY=1"),
+                (first, f"MAINPID={then}"),
+                (then, "READY=1"),
+            ]
+            pair.answers()
+            flows(there)
+        assert there.lost() == []
+        after = pair.a.status()
+        assert after["upgraded_at"] is not None
+        until(lambda: fetch(sites.gw_a, PORT, "/metrics")[0] == 200, "metrics")
+        assert listens(sites.gw_a) == served
+        assert after["tunnels"][0]["children"][0]["spi_in"] == before["tunnels"][0]["children"][0]["spi_in"]
+    finally:
+        if pair.processes and not ended(pair.processes[-1]):
+            pair.a.ask("down")
+            wait_ended(pair.processes[-1])
+        pair.a.kill()
+        pair.b.kill()
+        print(pair.a.text())

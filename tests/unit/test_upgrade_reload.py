@@ -1,0 +1,126 @@
+"""A reload after the program was installed anew lets that go on: what is noticed, and what is done in which order."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ipsec_dp.errors import ControlError
+from ipsec_dp.gateway.messages import ReloadRefusal, ReloadResult
+from ipsec_dp.gateway.substitutes import Substitutes
+from ipsec_dp.gateway.upgrade.executable import RunningProgram
+from ipsec_dp.gateway.upgrade.giving import Giving
+from ipsec_dp.gateway.verbs import GatewayVerbs
+from tests.doubles.clock import FakeClock
+from tests.doubles.host import Network
+from tests.unit.test_host_double import TO_B, running, written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def package(tmp_path):
+    made = tmp_path / "ipsec_dp"
+    made.mkdir()
+    for name in ("__init__.py", "_native.abi3.so", "errors.py"):
+        (made / name).write_text("as it was")
+    return made
+
+
+def installed(package, name):
+    """As a package manager does: another file takes the place, with the same octets."""
+    (package / "new").write_bytes((package / name).read_bytes())
+    (package / "new").rename(package / name)
+
+
+@pytest.mark.parametrize("name", ["__init__.py", "_native.abi3.so"])
+def test_a_program_that_was_installed_anew_is_another_one(package, name):
+    program, seen = RunningProgram(package), []
+    for change in (lambda: None, partial(installed, package, name)):
+        change()
+        seen.append(program.is_replaced)
+    assert seen == [False, True]
+    assert not RunningProgram(package).is_replaced
+
+
+def test_one_that_is_gone_is_none_that_could_go_on(package):
+    program = RunningProgram(package)
+    (package / "__init__.py").unlink()
+    assert not program.is_replaced
+    package.rename(package.with_name("elsewhere"))
+    assert not program.is_replaced
+
+
+def test_what_could_not_be_seen_at_the_start_was_not_replaced(package, tmp_path):
+    program = RunningProgram(tmp_path / "elsewhere")
+    package.rename(tmp_path / "elsewhere")
+    assert not program.is_replaced
+
+
+DONE = ReloadResult(file="a.toml", added=(), removed=(), changed=(), kept=1, findings=(), read_s=0.0, applied_s=0.0)
+
+
+class Reloaded:
+    """A gateway in memory that is told to reload, and what came of it, in order."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *, replaced: bool, came_of_it: object = DONE, refuses: str | None = None
+    ) -> None:
+        self.calls: list[str] = []
+        self.over = asyncio.Event()
+
+        async def reloads(*_: object) -> object:
+            self.calls.append("reload")
+            return came_of_it
+
+        async def upgrades(_: Giving, path: object) -> None:
+            assert path is None
+            self.calls.append("upgrade")
+            if refuses is not None:
+                raise ControlError(refuses)
+
+        monkeypatch.setattr(GatewayVerbs, "reload", reloads)
+        monkeypatch.setattr(Giving, "upgrade", upgrades)
+        monkeypatch.setattr(RunningProgram, "is_replaced", replaced)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        self.calls.append("begins")
+        yield
+        self.calls.append("over")
+        self.over.set()
+
+    def run(self, directory: Any) -> list[str]:
+        config = written(directory, "a", TO_B)
+
+        async def life() -> None:
+            async with running(config, FakeClock(), Network(), "192.0.2.1", substitutes=Substitutes(reloading=self.told)) as site:
+                site.gateway.start_reload()
+                await self.over.wait()
+
+        asyncio.run(life())
+        return self.calls
+
+
+def test_a_reload_lets_another_program_go_on_when_the_configuration_is_in_force(tmp_path, monkeypatch):
+    """For the service manager it is one reload."""
+    assert Reloaded(monkeypatch, replaced=True).run(tmp_path) == ["begins", "reload", "upgrade", "over"]
+
+
+def test_and_nothing_more_where_it_is_the_same_program(tmp_path, monkeypatch):
+    assert Reloaded(monkeypatch, replaced=False).run(tmp_path) == ["begins", "reload", "over"]
+
+
+def test_nor_where_the_configuration_is_refused(tmp_path, monkeypatch):
+    refused = Reloaded(monkeypatch, replaced=True, came_of_it=ReloadRefusal(file="a.toml"))
+    assert refused.run(tmp_path) == ["begins", "reload", "over"]
+
+
+def test_an_upgrade_that_is_refused_ends_nothing(tmp_path, monkeypatch):
+    refused = Reloaded(monkeypatch, replaced=True, refuses="not now")
+    assert refused.run(tmp_path) == ["begins", "reload", "upgrade", "over"]
