@@ -306,10 +306,10 @@ def test_a_peer_that_ends_one_for_each_it_makes_is_not_asked_at_once(which):
             one = there[0 if which == "oldest" else -1]
             ladder.b.do(ladder.b.core.delete_child(ladder.b.tunnel, one.number, ladder.clock()))
 
-    for _ in range(200):
+    for _ in range(30):
         use(ladder)
         ladder.run(resources.LOOK / 10, step=replaced)
-    assert 10 <= ladder.messages().count("ab CREATE_CHILD_SA") <= 2 * 20
+    assert 2 <= ladder.messages().count("ab CREATE_CHILD_SA") <= 2 * 3
 
 
 def test_they_are_gone_with_the_ike_sa():
