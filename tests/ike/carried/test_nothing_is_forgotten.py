@@ -172,7 +172,7 @@ WHY_NOT: dict[str, dict[str, str]] = {
     "Content": {"protection": MADE, "header": OWN},
     "Reassembler": {"longest": AT_ONCE},
     "ChildTable": dict.fromkeys(("_timers", "_changed", "_up", "_rekeyed", "_by_spi_out", "_selectors"), MADE),
-    "Child": {"table": PLACED, "asked": "`asked` of the request", "alike": "the next look counts anew"},
+    "Child": {"table": PLACED, "asked": "`asked` of the request"},
     "ChildCreate": {"shape": MADE, "priority": MADE, "waits": MADE},
     "IkeRekey": {"waits": MADE},
     "ChildDelete": {"waits": MADE},
