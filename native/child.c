@@ -43,7 +43,7 @@ static void list_add(struct dp_children *list, struct dp_child *c) {
     list->child[list->count++] = c;
 }
 
-/* The first of a list whose selectors are the same, in any order. */
+/* The first of a list whose selectors are the same, in the same order. */
 static uint32_t first_like(const struct dp_children *list, const struct dp_child *c) {
     for (uint32_t i = 0; list != NULL && i < list->count; i++)
         if (dp_selectors_same(list->child[i]->selectors, c->selectors))

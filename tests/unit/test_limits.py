@@ -146,7 +146,7 @@ OWNERS = {
     "ike/v2/proof.py": {OURS: "LOOK AHEAD TRY SOON"},
     "ike/v2/protect.py": {STANDARD: "_CHACHA20"},
     "ike/v2/replacement.py": {PEER: "PATIENCE DOUBLED LEFT_AFTER"},
-    "ike/v2/resources.py": {STANDARD: "FIRST", OURS: "SOON LOOK IDLE", PEER: "LENIENT"},
+    "ike/v2/resources.py": {STANDARD: "FIRST", OURS: "SOON LOOK WATCH IDLE", PEER: "LENIENT"},
     "ike/v2/sa.py": {OURS: "NONCE_OCTETS"},
     "ike/v2/sa_payload.py": {STANDARD: "_LAST _MORE_PROPOSALS _MORE_TRANSFORMS", OURS: "REMEMBERED REMEMBERED_OCTETS _BUILT"},
     "ike/v2/session.py": {PEER: "LINGER"},

@@ -207,6 +207,7 @@ class Ikev2Export:
             switch_by=child.switch_by,
             fragments_also=child.fragments_also,
             resource=child.resource,
+            alike=child.alike,
             waits=child.waits,
             failures=child.failures,
             reprieved=child.reprieved,

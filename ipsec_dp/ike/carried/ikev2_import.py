@@ -49,7 +49,7 @@ _WAYS: Final = {  # by which an IKE SA comes to stand where it stood, through st
     S.LINGERING: (*_UP, S.LINGERING),
     S.REKEYED: (S.PROVISIONAL, S.REKEYED),
 }
-_CHILD_TIMES: Final = frozenset({"soft", "hard", "idle_at", "switch_at", "remove_at"})
+_CHILD_TIMES: Final = frozenset({"soft", "hard", "idle_at", "switch_at", "remove_at", "more_at"})
 
 
 class Ikev2Import:
@@ -255,6 +255,7 @@ def _child(part: m.ChildPart) -> Child:
     )
     child.post_quantum, child.limits = _withstands(part.post_quantum), v.limits_of(part.limits)
     child.fragments_also, child.resource = part.fragments_also, part.resource
+    child.alike = part.alike
     return child
 
 

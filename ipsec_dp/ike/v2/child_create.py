@@ -159,7 +159,7 @@ class ChildCreate(followup.SerialTask):
         if self.beside is not None:
             if new is not None:
                 _begin(context, new, received.now)
-                resources.made(self.beside, received.now)
+                resources.made(context, self.beside, received.now)
         elif new is None:
             self._failed_rekey(context, received.now, None, "the peer's answer cannot be used")
         elif self.rekeys is None:
@@ -324,6 +324,9 @@ def _accept(
         if not pairs:
             asked = f"{traffic_selectors.text(local)} <-> {traffic_selectors.text(remote)}"
             raise ChildError(f"nothing that is configured is in {asked}", Cause.SELECTORS)
+        if beside is not None and not resources.is_alike(beside, suite, pairs):  # RFC 9611: all have the same properties
+            made = f"{suite}, {traffic_selectors.text(local)} <-> {traffic_selectors.text(remote)}"
+            raise ChildError(f"the peer made another one: {made}", Cause.SELECTORS)
         if (others := context.host.holdings.refusal(pairs, context.peer, context.ends.theirs)) is not None:
             raise ChildError(others, Cause.SELECTORS)
     except IkeError as error:
@@ -339,7 +342,7 @@ def _accept(
     if agreed.rekeys is None and any(not any(known.covers(p) for known in pairs) for p in offer.pairs):
         context.abilities.single_pair = len(offer.pairs) > 1 or context.abilities.single_pair
     wanted = offer.wants_fragments and message.notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO) is not None
-    resource = resources.agreed(offer.resource, message, agreed.rekeys)
+    resource = resources.agreed(offer.resource, message, agreed.rekeys) if beside is None else offer.resource
     agreed = replace(agreed, fragments_also=wanted, resource=resource)
     return install(context, (offer.spi, int.from_bytes(chosen.spi, "big")), suite, (local, remote), pairs, now, agreed)
 

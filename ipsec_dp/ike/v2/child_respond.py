@@ -33,6 +33,7 @@ from ipsec_dp.ike.v2.wire import NotifyType
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.proposal import EspSuite, Proposal
     from ipsec_dp.ike.traffic_selectors import TrafficSelector
     from ipsec_dp.ike.v2.context import Context
@@ -102,11 +103,7 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
     sa, tsi, tsr = message.get(SecurityAssociation), message.get(TrafficSelectorsInitiator), message.get(TrafficSelectorsResponder)
     if sa is None or tsi is None or tsr is None:
         return [Notify(NotifyType.INVALID_SYNTAX)]
-    if in_auth:
-        chosen = proposal.select_child(peer.esp_proposals, sa.proposals)
-    else:
-        in_use = None if agreed.rekeys is None else agreed.rekeys.suite
-        chosen = proposal.select_keeping(in_use, peer.esp_proposals, sa.proposals)
+    chosen = _choose(peer, sa.proposals, agreed, in_auth=in_auth)
     if chosen is None or len(chosen.spi) != 4:
         text = proposal.explain_mismatch(peer.esp_proposals, sa.proposals)
         context.report(
@@ -115,23 +112,21 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
             cause=Cause.PROPOSAL,
         )
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
-    suite = proposal.esp_suite(chosen)
     first = next(iter(tsi.selectors), None)  # what the initiator wants most (RFC 7296 §2.9)
     fitting = permitted(peer.proxy_ids, tsr.selectors, tsi.selectors, MAX_PAIRS)
     pairs = _outermost_pairs(of_one_kind(fitting, first is not None and first.opaque))
     if not pairs:
-        ours = ([p.local for p in peer.proxy_ids], [p.remote for p in peer.proxy_ids])
-        text = ts.explain_mismatch(ours, (tsr.selectors, tsi.selectors))
-        if context.ends.account is not None:
-            amount = prices.of_explanation(len(tsi.selectors) + len(tsr.selectors), peer.proxy_ids)
-            context.ends.account.spend(amount, received.now)
-        context.report(
-            Kind.CHILD_FAILED, f"no proxy ID fits: {text}; each side's proxy_id is the other's, mirrored", cause=Cause.SELECTORS
-        )
+        _report_misfit(context, tsi.selectors, tsr.selectors, received.now)
         return [Notify(NotifyType.TS_UNACCEPTABLE)]
     refused = _not_these(context, message, pairs, agreed)
     if refused is not None:
         return [refused]
+    if agreed.rekeys is None:
+        chosen = resources.of_others(context, message, pairs, sa.proposals, chosen)
+    if chosen is None:
+        context.report(Kind.CHILD_FAILED, "the peer wants one more CHILD_SA, but of another suite", cause=Cause.PROPOSAL)
+        return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
+    suite = proposal.esp_suite(chosen)
     ke = message.get(KeyExchangePayload)
     extra: list[Payload] = [] if in_auth else [Nonce(agreed.nonces[1])]
     if suite.group is not None:
@@ -163,6 +158,24 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
         TrafficSelectorsInitiator(remote),
         TrafficSelectorsResponder(local),
     ]
+
+
+def _choose(peer: Peer, offered: Sequence[Proposal], agreed: Agreement, *, in_auth: bool) -> Proposal | None:
+    if in_auth:
+        return proposal.select_child(peer.esp_proposals, offered)
+    return proposal.select_keeping(None if agreed.rekeys is None else agreed.rekeys.suite, peer.esp_proposals, offered)
+
+
+def _report_misfit(context: Context, theirs: tuple[TrafficSelector, ...], wanted: tuple[TrafficSelector, ...], now: float) -> None:
+    """No proxy ID fits the peer's selectors and those it wants here: to explain that is at the peer's expense."""
+    proxy_ids = context.peer.proxy_ids
+    ours = ([p.local for p in proxy_ids], [p.remote for p in proxy_ids])
+    text = ts.explain_mismatch(ours, (wanted, theirs))
+    if context.ends.account is not None:
+        context.ends.account.spend(prices.of_explanation(len(theirs) + len(wanted), proxy_ids), now)
+    context.report(
+        Kind.CHILD_FAILED, f"no proxy ID fits: {text}; each side's proxy_id is the other's, mirrored", cause=Cause.SELECTORS
+    )
 
 
 def _not_these(context: Context, message: Message, pairs: tuple[ProxyId, ...], agreed: Agreement) -> Notify | None:

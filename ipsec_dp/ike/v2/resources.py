@@ -1,9 +1,10 @@
 """Several CHILD_SAs with the same selectors, each for a resource of its own, which is a worker here (RFC 9611).
 
 The first of them, resource 0, is made like any other and says by SA_RESOURCE_INFO that there may be more; a peer that says the same
-may be asked for them. Whoever called asks, one after the other and only while packets go by the first one; the other side
-takes them up to twice its own workers (§5) and refuses more by TS_MAX_QUEUE. A rekey stays with the resource of what it
-rekeys. What its caller finds idle for IDLE ends. With one worker nothing of this is said, and nothing is heard.
+may be asked for them. Whoever called asks, one after the other and only while packets go by any of them; the other side
+takes them up to twice its own workers (§5) and refuses more by TS_MAX_QUEUE. All are alike in suite and selectors, and idle
+together. A rekey stays with the resource of what it rekeys. Whoever called ends all but the foremost when they were idle for
+IDLE. With one worker nothing of this is said, and nothing is heard.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import Counter
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from ipsec_dp.ike import proposal
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.lifetimes import retry_after
@@ -22,7 +24,10 @@ from ipsec_dp.ipsec import iana
 from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ipsec_dp.ike.peer import Peer
+    from ipsec_dp.ike.proposal import EspSuite, Proposal
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
@@ -30,7 +35,8 @@ if TYPE_CHECKING:
 FIRST: Final = 0  # takes the packets that have no other
 SOON: Final = 1.0  # seconds after which it is asked whether the first one is used
 LOOK: Final = 10.0  # seconds between two looks, and without packets after which none is asked for
-IDLE: Final = 300.0  # seconds without packets after which one that is not the first ends
+WATCH: Final = 60.0  # seconds after which one looks whether it is the foremost now
+IDLE: Final = 300.0  # seconds without packets of any of them after which all end but the foremost
 LENIENT: Final = 2  # CHILD_SAs for each worker that a peer may make: both may ask at once, and rekeys overlap (§5)
 
 
@@ -56,6 +62,16 @@ def group(context: Context, pairs: tuple[ProxyId, ...]) -> list[Child]:
     return [one for one in of_same if one.resource is not None and one.state is ChildState.UP and set(one.pairs) == set(pairs)]
 
 
+def foremost(members: list[Child]) -> Child | None:
+    """The one that stays when all are idle, and for which those that are missing are asked: the first one while it is there."""
+    return min(members, key=lambda one: (one.resource or FIRST, one.number), default=None)
+
+
+def is_alike(one: Child, suite: EspSuite, pairs: tuple[ProxyId, ...]) -> bool:
+    """Key exchanges aside, of which IKE_AUTH has none."""
+    return one.suite.transforms == suite.transforms and set(one.pairs) == set(pairs)
+
+
 # ---- as responder
 
 
@@ -67,6 +83,20 @@ def has_room(context: Context, message: Message, pairs: tuple[ProxyId, ...]) -> 
     members = len(group(context, pairs))
     most = PEER_LIMITS.children + PEER_LIMITS.children_of_proxy_id * len(context.peer.proxy_ids)
     return not members or (members < LENIENT * context.peer.resources and context.host.children(context) < most // 2)
+
+
+def of_others(
+    context: Context, message: Message, pairs: tuple[ProxyId, ...], offered: Sequence[Proposal], mine: Proposal
+) -> Proposal | None:
+    """What a new one gets of what is offered: a further one the suite of the others. None: that is not offered. `mine`: what one
+    gets that has no others."""
+    members = group(context, pairs) if context.peer.resources > 1 and is_told(message) else []
+    if not members:
+        return mine
+    chosen = proposal.select_keeping(members[-1].suite, context.peer.esp_proposals, offered)
+    if chosen is None or len(chosen.spi) != 4:
+        return None
+    return chosen if any(is_alike(one, proposal.esp_suite(chosen), pairs) for one in members) else None
 
 
 def assigned(context: Context, message: Message, pairs: tuple[ProxyId, ...], rekeys: Child | None) -> int | None:
@@ -96,51 +126,68 @@ def began(context: Context, new: Child, now: float) -> None:
     if new.resource == FIRST:
         new.more_at = now + SOON
     else:
-        new.idle_at = min(new.idle_at, now + IDLE)
+        new.more_at, new.idle_at = now + WATCH, min(new.idle_at, now + IDLE)
 
 
-def missing(context: Context, first: Child) -> int | None:
+def missing(context: Context, beside: Child) -> int | None:
     """The first resource that has none yet."""
-    if first.state is not ChildState.UP or first.table is None:
+    if beside.state is not ChildState.UP or beside.table is None:
         return None
-    used = {one.resource for one in group(context, first.pairs)}
+    used = {one.resource for one in group(context, beside.pairs)}
     return next((each for each in range(context.peer.resources) if each not in used), None)
 
 
-def next_missing(context: Context, first: Child, now: float) -> int | None:
-    """What is to be asked for now. It is looked again at `first.more_at` in any case."""
-    first.more_at = now + LOOK
-    if context.state is not State.ESTABLISHED or first.waits:
+def next_missing(context: Context, child: Child, now: float) -> int | None:
+    """What the foremost is to ask for now. It is looked again at `child.more_at` in any case."""
+    members = group(context, child.pairs)
+    if foremost(members) is not child:
+        child.more_at = now + WATCH
         return None
-    activity = context.host.environment.activity(first.number)
-    return missing(context, first) if max(activity.received, activity.sent) > now - LOOK else None
+    child.more_at = now + LOOK
+    idle = max(busy_at(context, one) for one in members) <= now - LOOK
+    found = None if idle or child.waits or context.state is not State.ESTABLISHED else missing(context, child)
+    child.alike = 0 if found is None else child.alike
+    return found
 
 
-def made(first: Child, now: float) -> None:
-    """One is there: the next one may be asked for at once."""
-    first.more_at = now
+def made(context: Context, beside: Child, now: float) -> None:
+    """One is there. The next may be asked for at once while they become more than they were; a peer that ends one for each that it
+    makes is looked at as ever."""
+    members = len(group(context, beside.pairs))
+    if members > beside.alike:
+        beside.alike, beside.more_at = members, now
+    else:
+        beside.alike = 0
 
 
-def refused(context: Context, first: Child, kind: int | None, text: str, now: float) -> None:
-    """There are no more until the first one is rekeyed; what the peer only puts off is asked for again."""
+def refused(context: Context, beside: Child, kind: int | None, text: str, now: float) -> None:
+    """There are no more until the foremost is another one; what the peer only puts off is asked for again."""
+    beside.alike = 0
     if kind == NotifyType.TEMPORARY_FAILURE:
-        first.more_at = now + retry_after(0, context.host.environment.rng)
+        beside.more_at = now + retry_after(0, context.host.environment.rng)
         return
-    first.more_at, expected = inf, kind == NotifyType.TS_MAX_QUEUE
+    beside.more_at, expected = inf, kind == NotifyType.TS_MAX_QUEUE
     if expected:
         text = f"the peer takes no more ({iana.notify_text(NotifyType.TS_MAX_QUEUE)})"
-    has = len(group(context, first.pairs))
-    told = f"{has} CHILD_SAs like {spi_text(first.spi_in)} for {context.peer.resources} workers: {text}"
-    context.report(Kind.NOTE if expected else Kind.WARNING, told, cause=Cause.REFUSED, child=first.number)
+    has = len(group(context, beside.pairs))
+    told = f"{has} CHILD_SAs like {spi_text(beside.spi_in)} for {context.peer.resources} workers: {text}"
+    context.report(Kind.NOTE if expected else Kind.WARNING, told, cause=Cause.REFUSED, child=beside.number)
 
 
 def idle_after(context: Context, child: Child) -> float:
-    """Seconds without packets after which it ends; inf: it does not."""
+    """Seconds without packets of any like it after which it ends; inf: it does not."""
     configured = context.peer.child_life.idle_s or inf
-    return min(configured, IDLE) if child.resource and context.ends.called else configured
+    if child.resource is None or not context.ends.called or foremost(group(context, child.pairs)) is child:
+        return configured
+    return min(configured, IDLE)
+
+
+def busy_at(context: Context, child: Child) -> float:
+    """When packets last came or went by it."""
+    activity = context.host.environment.activity(child.number)
+    return max(activity.received, activity.sent)
 
 
 def others(context: Context, child: Child) -> list[Child]:
-    """Those with the same selectors: while one of them is used, the first one stays, and what it is for has an SA without the
-    others."""
+    """Those with the same selectors: while one of them is used all stay, and what it is for has an SA without it."""
     return [] if child.resource is None else [one for one in group(context, child.pairs) if one is not child]

@@ -182,6 +182,7 @@ class Child:
     limits: ChildLimits = NO_LIMITS
     fragments_also: bool = False  # later fragments too, where selectors ask for ports
     resource: int | None = None  # one of several with the same selectors (`resources`)
+    alike: int = 0  # the most there were of those since one more was last looked for; 0: none came
 
     soft = _Due()
     hard = _Due()

@@ -127,12 +127,12 @@ def expire(context: Context, child: Child, now: float) -> None:
 
 def _idle(context: Context, child: Child, now: float) -> None:
     others, after = resources.others(context, child), resources.idle_after(context, child)
-    for one in (child, *(others if child.resource == resources.FIRST else ())):
-        activity = context.host.environment.activity(one.number)
-        child.used = max(child.used, activity.received, activity.sent)
+    child.used = max(child.used, *(resources.busy_at(context, one) for one in (child, *others)))
     child.idle_at = child.used + after
     if child.idle_at > now or child.state is not ChildState.UP:
         child.idle_at = max(child.idle_at, now + 1.0)
+        if child.resource:  # the foremost may be another one by then
+            child.idle_at = min(child.idle_at, now + resources.IDLE)
         return
     text = f"no packets for {after:g} s"
     if not others:

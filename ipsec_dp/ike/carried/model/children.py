@@ -32,6 +32,7 @@ class ChildPart(CarriedPart, frozen=True, kw_only=True):
     switch_by: Here[float]
     fragments_also: Sealed[bool] = False
     resource: Sealed[int | None] = None
+    alike: Sealed[int] = 0
     waits: Sealed[bool] = False
     failures: Sealed[int] = 0
     reprieved: Sealed[bool] = False
