@@ -246,7 +246,8 @@ make_offer = child_offer.make_offer
 
 @pytest.mark.parametrize("first", ["ports", "opaque"])
 def test_of_both_in_one_offer_those_of_the_first_kind_are_taken(monkeypatch, first):
-    monkeypatch.setattr(child_create, "make_offer", both_at_once)
+    for module in (child_offer, child_create):
+        monkeypatch.setattr(module, "make_offer", both_at_once)
     pairs = (bounded("a"), opaque())[:: 1 if first == "ports" else -1]
     ladder = ladder_of(*pairs, start="trap")
     ladder.initiate("a")
