@@ -74,8 +74,8 @@ def _held(process: int) -> int:
     try:
         return os.pidfd_open(process)
     except OSError:
-        os.kill(process, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it has gone already, and nobody is asked for it
+            os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
         raise
 

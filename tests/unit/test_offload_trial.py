@@ -125,11 +125,19 @@ def test_without_a_pidfd_there_is_no_process(monkeypatch, begun):
 
 
 CHILDREN_IGNORED = """
-import select, signal
+import os, select, signal
 from ipsec_dp.host import offload_trial
+waits, goes_on = os.pipe()
+
+def find_out():
+    os.close(goes_on)
+    os.read(waits, 1)  # until the other has it
+    return offload_trial.OffloadFaults()
+
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-offload_trial.find_out = offload_trial.OffloadFaults
+offload_trial.find_out = find_out
 trial = offload_trial.OffloadTrial.start()
+os.close(goes_on)
 ended = select.poll()
 ended.register(trial.descriptor, select.POLLIN)
 ended.poll()
