@@ -1,4 +1,4 @@
-"""A stream of numbered datagrams between two namespaces, of which every one that does not arrive is known."""
+"""Streams of numbered datagrams between two namespaces, of which every one that does not arrive is known."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ import socket
 import struct
 import threading
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ipsec_dp.rig.netns import Namespace
+
+    Place = tuple[str, int]  # address and port
 
 NUMBER = struct.Struct("!Q")
 RECEIVE_OCTETS = 1 << 22
 LATE_S = 3.0  # how long whoever forwards may stand still at the end, on a machine with other things to do
+FLOWS_LATE_S = 10.0  # the same where several workers, and a thread for each flow, want a processor
+GAP_S = 0.0004  # between two batches
+BATCH = 4  # packets of one flow in one go, so that aggregates come about
+PADDING = bytes(996)
+
+Flow = TypeVar("Flow")
 
 
 class Numbered:
@@ -84,3 +94,52 @@ def numbered(near: Namespace, far: Namespace, address: str, *, port: int = 7100,
             stream.stop()
             for thread in threads:
                 thread.join(10.0)
+
+
+def bound(to: Place) -> socket.socket:
+    """A socket of a flow, in whatever namespace calls."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_OCTETS)
+    made.settimeout(0.5)
+    made.bind(to)
+    return made
+
+
+def numbered_flows(
+    near: Namespace, far: Namespace, source: str, flows: Mapping[Flow, Place], *, window: int, seconds: float
+) -> tuple[dict[Flow, int], dict[Flow, list[int]]]:
+    """A stream of each flow at once; what was sent, and the numbers in the order of arrival. `window`: packets of one flow that are
+    on their way at the most, as much as the hosts carry, so that no queue overflows."""
+    sent: Counter[Flow] = Counter()
+    arrived: dict[Flow, list[int]] = {flow: [] for flow in flows}
+    over = threading.Event()
+
+    def receive(flow: Flow) -> None:
+        last = time.monotonic()
+        while True:
+            try:
+                arrived[flow].append(NUMBER.unpack(receivers[flow].recv(2048)[: NUMBER.size])[0])
+                last = time.monotonic()
+            except TimeoutError:
+                if over.is_set() and (len(arrived[flow]) == sent[flow] or time.monotonic() - last > FLOWS_LATE_S):
+                    return
+
+    with ExitStack() as stack:
+        receivers = {flow: stack.enter_context(far.call(partial(bound, place))) for flow, place in flows.items()}
+        senders = {flow: stack.enter_context(near.call(partial(bound, (source, 0)))) for flow in flows}
+        threads = [threading.Thread(target=receive, args=(flow,), daemon=True) for flow in flows]
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for flow, place in flows.items():
+                if sent[flow] - len(arrived[flow]) > window:
+                    continue
+                for _ in range(BATCH):
+                    senders[flow].sendto(NUMBER.pack(sent[flow]) + PADDING, place)
+                    sent[flow] += 1
+            time.sleep(GAP_S)
+        over.set()
+        for thread in threads:
+            thread.join()
+    return dict(sent), arrived

@@ -6,26 +6,20 @@ hostA eth0 -- lan gwA wan == wan gwB lan -- eth0 hostB
 from __future__ import annotations
 
 import secrets
-import socket
-import struct
-import threading
-import time
-from collections import Counter
 from functools import partial
 
 import pytest
 
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayProcess
+from tests.netns.numbered import bound, numbered_flows
 from tests.netns.traffic import ping, tcp_both_ways, until
 
 FLOWS = 12  # each to an address of its own: by addresses a flow finds its worker
 PORT = 7100
 EVERYBODY = 128
 STREAM_S = 3.0
-LATE_S = 10.0  # how long whoever forwards may wait for a processor
-GAP_S = 0.0004  # between two batches
-BATCH, WINDOW = 4, 50  # packets of one stream: sent at once, on their way at the most
+WINDOW = 50  # packets of one stream on their way at the most
 PREFIX = netns.HOST_B[0].rsplit(".", 1)[0]
 ADDRESSES = [f"{PREFIX}.{200 + number}" for number in range(FLOWS)]
 
@@ -76,50 +70,10 @@ def gateways(shared_sites, tmp_path, addresses, request):
             gateway.kill()
 
 
-def bound(to):
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-    made.settimeout(0.5)
-    made.bind(to)
-    return made
-
-
-def numbered(sites, addresses, seconds=STREAM_S):
+def streamed(sites):
     """A numbered stream to each address at once; what was sent, and the numbers in the order of arrival."""
-    sent: Counter[str] = Counter()
-    arrived: dict[str, list[int]] = {address: [] for address in addresses}
-    receivers = {address: sites.host_b.call(partial(bound, (address, PORT))) for address in addresses}
-    sender = sites.host_a.call(partial(bound, (netns.HOST_A[0], 0)))
-    done = threading.Event()
-
-    def receive(address):
-        last = time.monotonic()
-        while True:
-            try:
-                arrived[address].append(struct.unpack("!I", receivers[address].recv(2048)[:4])[0])
-                last = time.monotonic()
-            except TimeoutError:
-                if done.is_set() and (len(arrived[address]) == sent[address] or time.monotonic() - last > LATE_S):
-                    return
-
-    threads = [threading.Thread(target=receive, args=(address,), daemon=True) for address in addresses]
-    for thread in threads:
-        thread.start()
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for address in addresses:
-            if sent[address] - len(arrived[address]) > WINDOW:
-                continue
-            for _ in range(BATCH):
-                sender.sendto(struct.pack("!I", sent[address]) + bytes(1000), (address, PORT))
-                sent[address] += 1
-        time.sleep(GAP_S)
-    done.set()
-    for thread in threads:
-        thread.join()
-    for each in (sender, *receivers.values()):
-        each.close()
-    return dict(sent), arrived
+    flows = {address: (address, PORT) for address in ADDRESSES}
+    return numbered_flows(sites.host_a, sites.host_b, netns.HOST_A[0], flows, window=WINDOW, seconds=STREAM_S)
 
 
 def children(gateway):
@@ -153,10 +107,10 @@ def expect_whole(sent, arrived):
 
 
 @pytest.mark.parametrize("gateways", [((2, 2), ""), ((3, 3), ""), ((3, 2), "")], ids=["2-2", "3-3", "3-2"], indirect=True)
-def test_one_tunnel_is_sealed_by_every_worker_and_every_flow_arrives_in_order(shared_sites, gateways, addresses):
+def test_one_tunnel_is_sealed_by_every_worker_and_every_flow_arrives_in_order(shared_sites, gateways):
     count = len(gateways[0].status()["workers"])
     use_until_whole(shared_sites, gateways[0], count)
-    expect_whole(*numbered(shared_sites, addresses))
+    expect_whole(*streamed(shared_sites))
     tcp_both_ways(shared_sites.host_a, shared_sites.host_b, netns.HOST_B[0], 4 << 20)
     to_everybody(shared_sites)
     until(lambda: all(child["packets_out"] > 0 for child in children(gateways[0])), "packets by each CHILD_SA")
@@ -168,20 +122,20 @@ def test_one_tunnel_is_sealed_by_every_worker_and_every_flow_arrives_in_order(sh
 
 
 @pytest.mark.parametrize("gateways", [((2, 2), ""), ((3, 3), "")], ids=["2-2", "3-3"], indirect=True)
-def test_they_come_under_traffic_and_no_flow_is_reordered(shared_sites, gateways, addresses):
-    expect_whole(*numbered(shared_sites, addresses))
+def test_they_come_under_traffic_and_no_flow_is_reordered(shared_sites, gateways):
+    expect_whole(*streamed(shared_sites))
     until(partial(of_all_workers, gateways[0], len(gateways[0].status()["workers"])), "a CHILD_SA for each worker", 60)
 
 
 @pytest.mark.parametrize("gateways", [((3, 3), 'rekey_after = "1s"\nlifetime = "30s"')], ids=["3-3"], indirect=True)
-def test_rekeys_of_all_of_them_lose_double_and_reorder_nothing(shared_sites, gateways, addresses):
+def test_rekeys_of_all_of_them_lose_double_and_reorder_nothing(shared_sites, gateways):
     use_until_whole(shared_sites, gateways[0], 3)
     before = {child["spi_in"] for child in children(gateways[0])}
-    expect_whole(*numbered(shared_sites, addresses))
+    expect_whole(*streamed(shared_sites))
     until(lambda: before.isdisjoint(child["spi_in"] for child in children(gateways[0])), "a rekey of each")
 
 
 @pytest.mark.parametrize("gateways", [((2, 1), ""), ((1, 2), "")], ids=["2-1", "1-2"], indirect=True)
-def test_a_peer_with_one_worker_has_one_child_sa(shared_sites, gateways, addresses):
-    expect_whole(*numbered(shared_sites, addresses))
+def test_a_peer_with_one_worker_has_one_child_sa(shared_sites, gateways):
+    expect_whole(*streamed(shared_sites))
     assert [len(children(gateway)) for gateway in gateways] == [1, 1]

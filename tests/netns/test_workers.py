@@ -9,11 +9,7 @@ packets at workers that do not own them.
 from __future__ import annotations
 
 import secrets
-import socket
-import struct
-import threading
 import time
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -21,14 +17,14 @@ import pytest
 
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayProcess
+from tests.netns.numbered import numbered_flows
 from tests.netns.traffic import ping, tcp_both_ways, udp_both_ways, until
 
 PORTS = ('protocol = "udp"\n{far}_ports = "7000-7009"\n', 'protocol = "udp"\n{far}_ports = "7010-7019"\n', "")
 FLOWS = (7000, 7010, 7020)  # one of each tunnel
 STREAM_S = 4.0
 WATCHED_S = 3.0
-GAP_S = 0.0004  # between two batches
-BATCH, WINDOW = 4, 100  # packets of one stream: sent at once, on their way at the most
+WINDOW = 100  # packets of one stream on their way at the most
 
 
 def configuration(side, workers, encapsulation, offloads, esp=""):
@@ -74,49 +70,11 @@ def gateways(shared_sites, tmp_path, request):
     assert [gateway.terminate() for gateway in made] == [0, 0]
 
 
-def numbered(near, far, addresses, seconds=STREAM_S):
+def streamed(near, far, addresses, seconds=STREAM_S):
     """A numbered stream of each flow at once; by port, what was sent and the numbers in the order of arrival."""
     source, destination = addresses
-    sent: Counter[int] = Counter()
-    arrived: dict[int, list[int]] = {port: [] for port in FLOWS}
-    receivers = {port: far.call(lambda port=port: bound((destination, port))) for port in FLOWS}
-    senders = {port: near.call(lambda: bound((source, 0))) for port in FLOWS}
-    done = threading.Event()
-
-    def receive(port):
-        while True:
-            try:
-                arrived[port].append(struct.unpack("!I", receivers[port].recv(2048)[:4])[0])
-            except TimeoutError:
-                if done.is_set():
-                    return
-
-    threads = [threading.Thread(target=receive, args=(port,), daemon=True) for port in FLOWS]
-    for thread in threads:
-        thread.start()
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for port in FLOWS:
-            if sent[port] - len(arrived[port]) > WINDOW:  # as much as the hosts carry, and no queue overflows
-                continue
-            for _ in range(BATCH):  # a few in one read, so that aggregates come about
-                senders[port].sendto(struct.pack("!I", sent[port]) + bytes(1000), (destination, port))
-                sent[port] += 1
-        time.sleep(GAP_S)
-    done.set()
-    for thread in threads:
-        thread.join()
-    for each in (*receivers.values(), *senders.values()):
-        each.close()
-    return dict(sent), arrived
-
-
-def bound(to):
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-    made.settimeout(0.5)
-    made.bind(to)
-    return made
+    flows = {port: (destination, port) for port in FLOWS}
+    return numbered_flows(near, far, source, flows, window=WINDOW, seconds=seconds)
 
 
 def workers_of(gateway):
@@ -148,7 +106,7 @@ def test_every_flow_arrives_whole_and_in_order_and_all_workers_work(shared_sites
         if near is hosts[0]:  # the ports of the proxy IDs are hostB's
             for port in FLOWS:
                 udp_both_ways(near, far, ends[1], port=port + 1)
-            sent, arrived = numbered(near, far, ends, STREAM_S / 2)
+            sent, arrived = streamed(near, far, ends, STREAM_S / 2)
             assert {port: list(range(count)) for port, count in sent.items()} == arrived
         tcp_both_ways(near, far, ends[1], 4 << 20)
     for gateway in gateways:
@@ -166,7 +124,7 @@ def test_every_flow_arrives_whole_and_in_order_and_all_workers_work(shared_sites
 )
 def test_rekeys_under_traffic_lose_and_reorder_nothing(shared_sites, gateways):
     before = spis(gateways[0])
-    sent, arrived = numbered(shared_sites.host_a, shared_sites.host_b, (netns.HOST_A[0], netns.HOST_B[0]))
+    sent, arrived = streamed(shared_sites.host_a, shared_sites.host_b, (netns.HOST_A[0], netns.HOST_B[0]))
     assert {port: list(range(count)) for port, count in sent.items()} == arrived
     assert spis(gateways[0]).isdisjoint(before)
 
