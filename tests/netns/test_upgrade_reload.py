@@ -20,8 +20,9 @@ import pytest
 import ipsec_dp
 from ipsec_dp.rig import netns
 from tests.netns.numbered import numbered
+from tests.netns.succession import end
 from tests.netns.test_metrics import PORT, fetch
-from tests.netns.test_upgrade import PAIRS, ROOT, Upgraded, ended, flows, reachable, wait_ended
+from tests.netns.test_upgrade import PAIRS, ROOT, Upgraded, flows, reachable
 from tests.netns.traffic import until
 
 LISTEN = "0A"  # TCP_LISTEN, in /proc/net/tcp
@@ -121,9 +122,9 @@ def test_a_reload_after_an_installation_goes_on_in_another_process(sites_opened_
         assert listens(sites.gw_a) == served
         assert after["tunnels"][0]["children"][0]["spi_in"] == before["tunnels"][0]["children"][0]["spi_in"]
     finally:
-        if pair.processes and not ended(pair.processes[-1]):
-            pair.a.ask("down")
-            wait_ended(pair.processes[-1])
-        pair.a.kill()
-        pair.b.kill()
-        print(pair.a.text())
+        try:
+            end(pair)
+        finally:
+            pair.a.kill()
+            pair.b.kill()
+            print(pair.a.text())
