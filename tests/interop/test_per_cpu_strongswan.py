@@ -8,6 +8,8 @@ userspace ESP never does: where it calls there is one.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.interop.strongswan_meeting import ROLES, TUNNEL
@@ -76,7 +78,7 @@ def test_where_it_calls_there_is_one(meet_per_cpu):
     assert len(meeting.children()) == 1
 
 
-WITHOUT = {
+WITHOUT: dict[str, dict[str, Any]] = {
     "one worker": {"our_gateway": ""},
     "no per_cpu_sas": {"their_child": "rekey_time = 1h"},
     "strongSwan 5.9": {"usr": usr_of(OWN), "their_child": "rekey_time = 1h"},
