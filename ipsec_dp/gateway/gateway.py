@@ -254,6 +254,8 @@ class Gateway:
         count = len(self.config.tunnels)
         text = f"{count} tunnel{'' if count == 1 else 's'}, provider {parts.engine.plane.provider}"
         log.info("gateway %s goes on in this process: %s", self.config.name, text, extra=told("gateway_taken_over"))
+        async with self._verbs.reloading:
+            await successor.take_file(parts.engine.reloader, self.conditions)
 
     # ---- in another process
 
