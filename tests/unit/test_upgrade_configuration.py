@@ -240,6 +240,13 @@ def test_a_key_that_this_program_has_not_any_more_takes_a_restart(tmp_path):
         successor.config(config.path)
 
 
+def test_a_text_of_other_tunnels_is_not_what_is_in_force(tmp_path):
+    config, _ = in_force(tmp_path, tunnel())
+    successor = Successor(cast("Any", None), offer(replace(config, text="")), [], os.close)
+    with pytest.raises(IpsecDpError, match="finds other tunnels in the configuration that is in force: restart"):
+        successor.config(config.path)
+
+
 def test_a_file_that_only_what_is_in_force_names_has_to_be_there(tmp_path):
     config, successor = in_force(tmp_path, tunnel())
     (tmp_path / "x.psk").rename(tmp_path / "y.psk")

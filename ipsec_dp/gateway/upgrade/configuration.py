@@ -7,6 +7,7 @@ taken over by a reload once everything else is settled.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Final
@@ -78,8 +79,9 @@ def _in_force(offer: GatewayOffer, path: Path) -> Config:
             "this program cannot read the configuration that is in force, with the files that it names as they are now: "
             f"{named(wrong, NAMED_MOST, '; ')}; put back what is gone, or restart"
         )
-    tunnels = (as_known(tunnel, offer.known.get(tunnel.name, b"")) for tunnel in config.tunnels)
-    return replace(config, tunnels=tuple(tunnels))
+    if {tunnel.name for tunnel in config.tunnels} != offer.known.keys():
+        raise HandOverError("this program finds other tunnels in the configuration that is in force: restart")
+    return replace(config, tunnels=tuple(as_known(tunnel, offer.known[tunnel.name]) for tunnel in config.tunnels))
 
 
 def _changes(difference: Difference) -> str | None:
@@ -114,7 +116,7 @@ async def take_over(file: Config, reloader: Reloader, conditions: Conditions) ->
     """What the file said when it was looked at. What fails is a condition, until a reload has done it."""
 
     async def ready_made(old: Config, _path: Path) -> tuple[Difference, tuple[Finding, ...]]:
-        return between(old, file), file.warnings
+        return await asyncio.to_thread(between, old, file), file.warnings
 
     try:
         with explained("taking the configuration file over"):
