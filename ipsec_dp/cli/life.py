@@ -133,6 +133,8 @@ def upgrade(program: Path | None, control: Path | None, as_json: bool, descripto
     for each in done.left_out:
         say(f"  negotiated anew{f', tunnel {each.tunnel}' if each.tunnel else ''}: {each.why}")
     say(f"nobody forwarded for {done.gap_ms:.1f} ms; it took {done.took_s:.1f} s in all")
+    if done.changes is not None:
+        say(f"the configuration file has changed ({done.changes}): it is taken over next; `ipsec-dp status` warns where that fails")
     return 0
 
 

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 import pickle
 import subprocess
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ipsec_dp import __version__
 from ipsec_dp.config import files, model
 from ipsec_dp.config.change import Change, compare
 from ipsec_dp.config.load import examine
 from ipsec_dp.errors import IpsecDpError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ipsec_dp.errors import Finding
@@ -81,21 +83,43 @@ def known(tunnel: model.Tunnel) -> bytes:
     return b"".join(parts)
 
 
+def as_known(tunnel: model.Tunnel, digest: bytes) -> model.Tunnel:
+    """The same table when `known` gave `digest`: what its files held then, by their fingerprints, instead of what they hold now."""
+    octets = io.BytesIO(digest)
+    octets.seek(len(tunnel.written))
+
+    def then(now: bytes) -> bytes:
+        return octets.read(len(now))
+
+    auth, manual = tunnel.auth, tunnel.manual
+    if auth is not None:
+        auth = replace(auth, material=then(auth.material))
+        auth = replace(auth, ppks=tuple(replace(ppk, material=then(ppk.material)) for ppk in auth.ppks))
+        if isinstance(auth, model.CertificateAuth):
+            auth = replace(auth, ca_material=then(auth.ca_material))
+            auth = replace(auth, crl_material=then(auth.crl_material))
+    if manual is not None:
+        manual = replace(manual, material=then(manual.material))
+    return replace(tunnel, auth=auth, manual=manual)
+
+
 def answer(request: ReadRequest) -> ReadAnswer:
     """Reads and checks the file, in this process."""
     files.share_fingerprints(request.fingerprint_key)
     config, findings = examine(request.path)
-    if config is None:
-        return ReadAnswer(findings, None, (), ())
+    return ReadAnswer(findings, None, (), ()) if config is None else _answer(config, findings, request.known)
+
+
+def _answer(config: model.Config, findings: tuple[Finding, ...], digests: Mapping[str, bytes]) -> ReadAnswer:
     order = tuple(tunnel.name for tunnel in config.tunnels)
-    unknown = tuple(tunnel for tunnel in config.tunnels if request.known.get(tunnel.name) != known(tunnel))
+    unknown = tuple(tunnel for tunnel in config.tunnels if digests.get(tunnel.name) != known(tunnel))
     return ReadAnswer(findings, replace(config, tunnels=()), order, unknown)
 
 
 def ask(request: ReadRequest) -> ReadAnswer:
     """`answer` in a process of its own. Raises ReadError."""
     try:
-        command = (sys.executable, "-P", "-m", MODULE)
+        command = (sys.executable, "-P", "-m", MODULE, __version__)
         done = subprocess.run(command, input=pickle.dumps(request), capture_output=True, timeout=READ_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ReadError(f"{request.path} could not be read again: {error}") from error
@@ -140,6 +164,11 @@ def difference(old: model.Config, got: ReadAnswer) -> Difference:
     )
 
 
+def between(old: model.Config, new: model.Config) -> Difference:
+    """Of two that were read in one process, or under one key of fingerprints."""
+    return difference(old, _answer(new, new.warnings, {tunnel.name: known(tunnel) for tunnel in old.tunnels}))
+
+
 def backwards(difference: Difference) -> Difference:
     """What leads back from the new configuration to the old one."""
     changed = (compare(change.new, change.old) for change in difference.changed)
@@ -153,6 +182,8 @@ def backwards(difference: Difference) -> Difference:
 
 
 def main() -> None:
+    if sys.argv[1:] != [__version__]:  # it was installed since, and its objects are not those of who asks
+        sys.exit(f"version {__version__} is installed, and the gateway is of another: `ipsec-dp upgrade` lets the new one go on")
     gc.disable()  # it ends when it has answered
     request: ReadRequest = pickle.load(sys.stdin.buffer)  # noqa: S301 - the daemon wrote it
     sys.stdout.buffer.write(pickle.dumps(answer(request)))

@@ -54,13 +54,19 @@ def examine(path: Path) -> tuple[model.Config | None, tuple[Finding, ...]]:
     """The configuration (None when it must be refused) and all findings about it, errors and warnings."""
     findings = Findings(str(path))
     text = _read_text(path, findings)
+    return (None, tuple(findings.found)) if text is None else examine_text(text, path)
+
+
+def examine_text(text: str, path: Path) -> tuple[model.Config | None, tuple[Finding, ...]]:
+    """`examine`, of what a file at `path` held once. The files that it names are read as they are now."""
+    findings = Findings(str(path))
     with no_collection():
-        document = None if text is None else parse_toml(text, findings)
+        document = parse_toml(text, findings)
         if document is None:
             return None, _unread(findings, text)
         config = resolve_document(document, path, findings)
-    found = positioned(findings.found, text or "", document)
-    return (None if findings.errors else replace(config, warnings=_warnings(found))), found
+    found = positioned(findings.found, text, document)
+    return (None if findings.errors else replace(config, warnings=_warnings(found), text=text)), found
 
 
 def located(findings: Iterable[Finding], path: Path) -> tuple[Finding, ...]:

@@ -280,6 +280,7 @@ class Config:
     log: LogOutput = DEFAULT_LOG
     socket_buffer: int = SOCKET_BUFFER  # octets of each outer socket's receive buffer, and of its send buffer
     warnings: tuple[Finding, ...] = ()
+    text: str = field(default="", repr=False, compare=False)  # of the file, as it was read
     _by_name: dict[str, Tunnel] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from ipsec_dp.databases.sad import Sad
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.gateway.composition import Composition, GatewayFailedError
 from ipsec_dp.gateway.control import ControlServer
-from ipsec_dp.gateway.messages import ReloadRequest, ReloadResult
+from ipsec_dp.gateway.messages import ReloadRequest
 from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES
 from ipsec_dp.gateway.upgrade.executable import RunningProgram
 from ipsec_dp.gateway.upgrade.giving import Giving
@@ -254,6 +254,8 @@ class Gateway:
         count = len(self.config.tunnels)
         text = f"{count} tunnel{'' if count == 1 else 's'}, provider {parts.engine.plane.provider}"
         log.info("gateway %s goes on in this process: %s", self.config.name, text, extra=told("gateway_taken_over"))
+        async with self._verbs.reloading:
+            await successor.take_file(parts.engine.reloader, self.conditions)
 
     # ---- in another process
 
@@ -284,20 +286,22 @@ class Gateway:
     # ---- while it is up
 
     def start_reload(self) -> None:
-        """SIGHUP: the configuration is read again; then another program that is installed goes on. What comes of it is logged."""
+        """SIGHUP: another program that is installed goes on, and takes over what the file says. Where none is, or it does not,
+        the configuration is read again here. What comes of it is logged."""
         task = asyncio.get_running_loop().create_task(self._reload())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _reload(self) -> None:
         with self._parts.substitutes.reloading():
+            if self._program.is_replaced and await self._verbs.follow_program():
+                return
+            if self._stopping_now():  # somebody wants that, or nobody has the SAs any more
+                return
             try:
-                reloaded = await self._verbs.reload(ReloadRequest())
+                await self._verbs.reload(ReloadRequest())
             except IpsecDpError as error:
                 log.error("%s", error, extra=told("reload_failed"))
-                return
-            if isinstance(reloaded, ReloadResult) and self._program.is_replaced:
-                await self._verbs.follow_program()
 
     def stop(self, why: str) -> None:
         """Ends `wait`."""

@@ -174,8 +174,9 @@ class UpgradeLeftOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpgradeAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The gateway goes on in `process`, of `version`; `before` is that of the process which has answered and is gone. `gap_ms`: for
-    how long nobody forwarded; `took_s`: the whole of it."""
+    """The gateway goes on in `process`, of `version`; `before` is that of the process which has answered and is gone. `changes`:
+    what the configuration file says otherwise than what was in force, which the process takes over next; null: nothing. `gap_ms`:
+    for how long nobody forwarded; `took_s`: the whole of it."""
 
     gateway: str
     before: str
@@ -184,6 +185,7 @@ class UpgradeAnswer(msgspec.Struct, frozen=True, kw_only=True):
     ike_sas: int
     child_sas: int
     left_out: tuple[UpgradeLeftOut, ...] = ()
+    changes: str | None = None
     gap_ms: float
     took_s: float
 

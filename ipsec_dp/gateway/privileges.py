@@ -144,6 +144,16 @@ class Privileges:
             return partial(read_again, by=self._other_program)
         return partial(read_again, by=self._helper.read)
 
+    def learn(self, request: ReadRequest) -> bool:
+        """The helper finds out which files a configuration names, as far as it understands that; False: it does not, or is none."""
+        if self._helper is None:
+            return False
+        try:
+            self._helper.learn(request)
+        except OSError:
+            return False
+        return True
+
     def _other_program(self, request: ReadRequest) -> ReadAnswer:
         raise ReadError(
             f"{request.path} is not read again: the helper that stays root to read it is of version {self.program}, and this "

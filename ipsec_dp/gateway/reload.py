@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from ipsec_dp.services.service import Services
     from ipsec_dp.util.clock import Clock
 
+    Reread = Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]]
+
 log = logging.getLogger(__name__)
 
 # Of [gateway], what the process was made with.
@@ -105,7 +107,7 @@ class Reloader:
         parts: ReloadParts,
         reconfigured: Callable[[Config], Awaitable[None]],
         clock: Clock,
-        reread: Callable[[Config, Path], Awaitable[tuple[Difference | None, tuple[Finding, ...]]]] = read_again,
+        reread: Reread = read_again,
         told: Callable[[], AbstractContextManager[object]] = nullcontext,
         in_force: Callable[[Sequence[Config]], None] | None = None,
     ) -> None:
@@ -127,19 +129,19 @@ class Reloader:
         """The kernel lacks something of the configuration in force: the next reload makes all of it."""
         self._incomplete = True
 
-    async def reload(self, path: Path, *, on_trial: bool = False) -> ReloadResult | ReloadRefusal:
-        """Takes `path` over, or says all that is wrong with it. `on_trial`: `go_back` can take it back. Raises ReloadFailedError,
-        ReadError."""
+    async def reload(self, path: Path, *, on_trial: bool = False, reread: Reread | None = None) -> ReloadResult | ReloadRefusal:
+        """Takes `path` over, or says all that is wrong with it. `on_trial`: `go_back` can take it back. `reread`: who reads it
+        this time. Raises ReloadFailedError, ReadError."""
         async with self._one_at_a_time:
             with no_full_collection(), self._told():
                 try:
-                    return await self._reload(path, on_trial=on_trial)
+                    return await self._reload(path, on_trial=on_trial, reread=reread or self._reread)
                 finally:
                     await self._tell_in_force()
 
-    async def _reload(self, path: Path, *, on_trial: bool) -> ReloadResult | ReloadRefusal:
+    async def _reload(self, path: Path, *, on_trial: bool, reread: Reread) -> ReloadResult | ReloadRefusal:
         began = self._clock.now()
-        found = await self._read(path)
+        found = await self._read(path, reread)
         if isinstance(found, ReloadRefusal):
             return _logged(found)
         difference, peers = found
@@ -156,7 +158,7 @@ class Reloader:
         async with self._one_at_a_time:
             began = self._clock.now()
             try:
-                found = await self._read(path)
+                found = await self._read(path, self._reread)
             finally:
                 await self._tell_in_force()
             if isinstance(found, ReloadRefusal):
@@ -164,12 +166,12 @@ class Reloader:
             result = _result(path, found[0], self._clock.now() - began, 0.0)
             return msgspec.structs.replace(result, applied=False, dry_run=True)
 
-    async def _read(self, path: Path) -> tuple[Difference, dict[str, Peer]] | ReloadRefusal:
+    async def _read(self, path: Path, reread: Reread) -> tuple[Difference, dict[str, Peer]] | ReloadRefusal:
         """What a file changes, with the secrets of what is new or changed; or all that is wrong with it."""
-        difference, findings = await self._reread(self._config, path)
+        difference, findings = await reread(self._config, path)
         if difference is None:
             return ReloadRefusal(file=str(path), findings=tuple(findings))
-        wrong = [*_fixed(self._config, difference.new)]
+        wrong = [*unchangeable(self._config, difference.new)]
         peers: dict[str, Peer] = {}
         if not wrong:
             peers, wrong = await load_peers(difference)
@@ -351,7 +353,7 @@ def _begun(difference: Difference) -> list[Tunnel]:
     return [*difference.added, *anew]
 
 
-def _fixed(old: Config, new: Config) -> Iterable[Finding]:
+def unchangeable(old: Config, new: Config) -> Iterable[Finding]:
     """What a reload cannot change."""
     for key, why in FIXED.items():
         if getattr(old, key) != getattr(new, key):

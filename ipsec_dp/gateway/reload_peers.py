@@ -23,10 +23,11 @@ def new_or_changed(difference: Difference) -> list[Tunnel]:
 async def load_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]:
     """Peers of tunnels that are new or changed, with their secrets; what cannot be read. In a thread: a file, or who opens it for
     this process, may be slow to answer."""
-    return await asyncio.to_thread(_read_peers, difference)
+    return await asyncio.to_thread(read_peers, difference)
 
 
-def _read_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]:
+def read_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]:
+    """`load_peers`, in this thread."""
     peers: dict[str, Peer] = {}
     wrong: list[Finding] = []
     read, resources = KeyFiles(), resources_of(difference.new)

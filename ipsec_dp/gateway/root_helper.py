@@ -276,14 +276,20 @@ class RootHelper:
     def read(self, request: ReadRequest) -> ReadAnswer:
         """A configuration as it is now. Raises ReadError."""
         try:
-            path = str(request.path.absolute())
-            with self._ask(
-                READ, path, msgspec.msgpack.encode(KnownTunnels(request.known, request.fingerprint_key)), READ_SECONDS
-            ) as got:
+            with self._read(request) as got:
                 made: ReadAnswer = pickle.loads(got.content())  # noqa: S301 - the helper, which is root, wrote it
         except OSError as error:
             raise ReadError(f"{request.path} could not be read again: {error.strerror}") from error
         return made
+
+    def learn(self, request: ReadRequest) -> None:
+        """It opens what this configuration names from now on, as far as it understands that itself, in whichever version it is.
+        Raises OSError."""
+        self._read(request).close()
+
+    def _read(self, request: ReadRequest) -> _Got:
+        known = msgspec.msgpack.encode(KnownTunnels(request.known, request.fingerprint_key))
+        return self._ask(READ, str(request.path.absolute()), known, READ_SECONDS)
 
     def keep(self, named: Named) -> None:
         """It opens nothing any more beside these, of what it opened until now, and what configurations name that are read from now

@@ -85,7 +85,7 @@ class GatewayVerbs:
         """`upgrade`: None where there is nothing that could be handed over."""
         self._parts, self._down, self._upgrade = parts, down, upgrade
         self._going_back: asyncio.Task[None] | None = None
-        self._reloading = asyncio.Lock()  # from the question whether something waits to be confirmed until this one does
+        self.reloading = asyncio.Lock()  # from the question whether something waits to be confirmed until this one does
         self.table: tuple[Verb[Any], ...] = (
             Verb(StatusRequest, self.status, reads=True),
             Verb(UpgradeRequest, self.upgrade, roots=True),
@@ -175,23 +175,25 @@ class GatewayVerbs:
 
     async def upgrade(self, request: UpgradeRequest) -> UpgradeAnswer:
         """Not while a reload is under way, and no reload while it is."""
-        if self._reloading.locked() or self._going_back is not None:
+        if self.reloading.locked() or self._going_back is not None:
             raise ControlError("a reload is under way; ask again")
         if self._upgrade is None:
             raise ControlError("this gateway cannot be handed over to another process")
-        async with self._reloading:
+        async with self.reloading:
             return await self._upgrade(None if request.program is None else Path(request.program))
 
-    async def follow_program(self) -> None:
-        """The installed program goes on, once no reload is under way. What came of it is in the log."""
-        async with self._reloading:
+    async def follow_program(self) -> bool:
+        """The installed program goes on, once no reload is under way; whether it does. What came of it is in the log."""
+        async with self.reloading:
             if self._upgrade is not None and self._going_back is None:
                 with contextlib.suppress(IpsecDpError):
                     await self._upgrade(None)
+                    return True
+        return False
 
     async def reload(self, request: ReloadRequest) -> ReloadResult | ReloadRefusal:
         """With `confirm_s` the former configuration comes back by itself, at once where the new one failed half-way."""
-        async with self._reloading:
+        async with self.reloading:
             reloader, waits_for = self._engine.reloader, self._parts.confirmation.waits_for
             if waits_for is not None:
                 raise ControlError(f"{waits_for} is not confirmed yet: first `ipsec-dp confirm {self._parts.config.name}`")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -128,3 +129,56 @@ def test_a_reload_after_an_installation_goes_on_in_another_process(sites_opened_
             pair.a.kill()
             pair.b.kill()
             print(pair.a.text())
+
+
+RESOLVES = "        config = resolve_document(document, path, findings)\n"
+REFUSES = '        if "socket_buffer" in text:\n            findings.at("gateway").error("socket_buffer", "unknown key", "")\n'
+
+
+def older(package):
+    """Of another version, in whose files nobody says how large buffers are."""
+    for name, here, there in (
+        ("__init__.py", '__version__ = "', '__version__ = "0.0.0.'),
+        ("config/load.py", RESOLVES, RESOLVES + REFUSES),
+    ):
+        text = (package / name).read_text()
+        assert text.count(here) == 1
+        (package / name).write_text(text.replace(here, there))
+
+
+def test_a_file_that_only_the_program_installed_since_understands_is_taken_over_by_it(sites_opened_again, tmp_path, package):
+    """With a helper that understands no more of it than the first program."""
+    sites = sites_opened_again
+    older(package)
+    pair = Upgraded(sites, tmp_path, PAIRS["IKEv2, UDP"])
+    pair.a.program = reachable(("env", f"PYTHONPATH={package.parent}", *type(pair.a).program))
+    pair.start()
+    try:
+        until(lambda: pair.a.status()["tunnels"][0]["state"] == "up", "the tunnel")
+        before = pair.a.status()
+        with numbered(sites.host_a, sites.host_b, netns.HOST_B[0], pause_s=0.001) as there:
+            until(lambda: there.arrived, "the stream")
+            pair.a.config.write_text(pair.a.config.read_text().replace("[gateway]\n", "[gateway]\nsocket_buffer = 1048576\n"))
+            assert not pair.a.ask("reload")["applied"]
+            reinstall(package)
+            assert pair.a.process is not None
+            os.kill(pair.a.process.pid, signal.SIGHUP)
+            assert pair.a.wait(60) == 0
+            until(lambda: "taken over next" in pair.a.text(), "the word of the first process")
+            pair.processes += map(int, re.findall(r"process (\d+) goes on, version", pair.a.text()))
+            pair.answers()
+            until(lambda: "0 added, 0 removed, 0 changed, 1 kept" in pair.a.text(), "what the file says, in force")
+            flows(there)
+        assert there.lost() == []
+        after = pair.a.status()
+        assert after["socket_buffers"]["asked"] == 1048576
+        assert [text for text in after["warnings"] if "upgrade" in text] == []
+        assert after["tunnels"][0]["children"][0]["spi_in"] == before["tunnels"][0]["children"][0]["spi_in"]
+    finally:
+        try:
+            end(pair)
+        finally:
+            pair.a.kill()
+            pair.b.kill()
+            print(pair.a.text())
+    assert "Traceback" not in pair.a.text()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ipsec_dp.config import difference as differences
 from ipsec_dp.config import load
-from ipsec_dp.config.difference import ReadRequest, answer, difference, known
+from ipsec_dp.config.difference import ReadError, ReadRequest, answer, ask, difference, known
 from ipsec_dp.config.files import fingerprint_key
 from ipsec_dp.config.load import examine
 
@@ -64,3 +65,12 @@ def test_a_file_with_an_error_is_refused_with_the_findings_of_check(write):
     path = write(TUNNEL.replace('"start"', '"sometimes"'))
     got = answer(ReadRequest(path, {}, fingerprint_key()))
     assert (got.config, got.findings) == (None, examine(path)[1])
+
+
+def test_a_program_of_another_version_that_is_installed_by_now_reads_nothing_for_this_one(write, monkeypatch):
+    """The objects that it would answer with may be laid out otherwise."""
+    request = ReadRequest(write(), {}, fingerprint_key())
+    assert [tunnel.name for tunnel in ask(request).tunnels] == ["to-b"]
+    monkeypatch.setattr(differences, "__version__", "0.0.0.1")
+    with pytest.raises(ReadError, match=r"could not be read again: version .* is installed, and the gateway is of another"):
+        ask(request)

@@ -41,5 +41,14 @@ def test_what_was_carried_and_what_not_is_answered_and_logged(caplog):
     assert (answer.version, answer.process, answer.ike_sas, answer.child_sas) == ("9.9", 4711, 2, 3)
     assert (answer.gap_ms, answer.took_s) == (4.568, 1.235)
     assert [(each.tunnel, each.why) for each in answer.left_out] == [("to-b", "no key")]
+    assert answer.changes is None
+    assert "configuration file" not in caplog.text
     assert 'tunnel "to-b" is negotiated anew: no key' in caplog.text
     assert "process 4711 goes on, version 9.9; carried: IKE SAs 2, CHILD_SAs 3; nobody forwarded for 4.6 ms" in caplog.text
+
+
+def test_a_file_that_is_taken_over_next_is_said(caplog):
+    caplog.set_level("INFO")
+    went = GoesOn(ike_sas=1, child_sas=1, left_out=[], gap_ms=1.0, changes="tunnels changed: to-b")
+    assert answered("a", "9.9", 4711, went, 1.0).changes == "tunnels changed: to-b"
+    assert "says something else than what was in force (tunnels changed: to-b), and is taken over next" in caplog.text

@@ -22,6 +22,8 @@ from tests.unit.test_host_double import TO_B, running, written
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ipsec_dp.gateway.gateway import Gateway
+
 
 @pytest.fixture
 def package(tmp_path):
@@ -69,9 +71,16 @@ class Reloaded:
     """A gateway in memory that is told to reload, and what came of it, in order."""
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, *, replaced: bool, came_of_it: object = DONE, refuses: str | None = None
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        replaced: bool,
+        came_of_it: object = DONE,
+        refuses: str | None = None,
+        stopped: bool = False,
     ) -> None:
         self.calls: list[str] = []
+        self.gateway: Gateway | None = None
         self.over = asyncio.Event()
 
         async def reloads(*_: object) -> object:
@@ -81,6 +90,8 @@ class Reloaded:
         async def upgrades(_: Giving, path: object) -> None:
             assert path is None
             self.calls.append("upgrade")
+            if stopped and self.gateway is not None:
+                self.gateway.stop("meanwhile")
             if refuses is not None:
                 raise ControlError(refuses)
 
@@ -100,6 +111,7 @@ class Reloaded:
 
         async def life() -> None:
             async with running(config, FakeClock(), Network(), "192.0.2.1", substitutes=Substitutes(reloading=self.told)) as site:
+                self.gateway = site.gateway
                 site.gateway.start_reload()
                 await self.over.wait()
 
@@ -107,20 +119,22 @@ class Reloaded:
         return self.calls
 
 
-def test_a_reload_lets_another_program_go_on_when_the_configuration_is_in_force(tmp_path, monkeypatch):
-    """For the service manager it is one reload."""
-    assert Reloaded(monkeypatch, replaced=True).run(tmp_path) == ["begins", "reload", "upgrade", "over"]
+def test_a_reload_lets_another_program_go_on_which_takes_the_file_over_itself(tmp_path, monkeypatch):
+    """It may understand more of it. For the service manager it is one reload."""
+    assert Reloaded(monkeypatch, replaced=True).run(tmp_path) == ["begins", "upgrade", "over"]
 
 
-def test_and_nothing_more_where_it_is_the_same_program(tmp_path, monkeypatch):
+def test_the_same_program_reads_the_file_again(tmp_path, monkeypatch):
     assert Reloaded(monkeypatch, replaced=False).run(tmp_path) == ["begins", "reload", "over"]
 
 
-def test_nor_where_the_configuration_is_refused(tmp_path, monkeypatch):
-    refused = Reloaded(monkeypatch, replaced=True, came_of_it=ReloadRefusal(file="a.toml"))
-    assert refused.run(tmp_path) == ["begins", "reload", "over"]
+@pytest.mark.parametrize("came_of_it", [DONE, ReloadRefusal(file="a.toml")], ids=["taken", "refused"])
+def test_where_another_program_cannot_go_on_this_one_reads_the_file_again(tmp_path, monkeypatch, came_of_it):
+    refused = Reloaded(monkeypatch, replaced=True, refuses="not now", came_of_it=came_of_it)
+    assert refused.run(tmp_path) == ["begins", "upgrade", "reload", "over"]
 
 
-def test_an_upgrade_that_is_refused_ends_nothing(tmp_path, monkeypatch):
-    refused = Reloaded(monkeypatch, replaced=True, refuses="not now")
-    assert refused.run(tmp_path) == ["begins", "reload", "upgrade", "over"]
+def test_a_gateway_that_ends_meanwhile_reads_nothing_again(tmp_path, monkeypatch):
+    """As where the successor has gone after the point of no return."""
+    broken = Reloaded(monkeypatch, replaced=True, refuses="gone", stopped=True)
+    assert broken.run(tmp_path) == ["begins", "upgrade", "over"]

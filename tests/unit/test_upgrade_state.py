@@ -11,29 +11,23 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from ipsec_dp import __version__
-from ipsec_dp.config import files
-from ipsec_dp.config.difference import ReadError, known
+from ipsec_dp.config.difference import ReadError
 from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.gateway.control import Answer, ControlServer, Verb
 from ipsec_dp.gateway.control_rights import Client
 from ipsec_dp.gateway.ike_counts import IkeCounts
 from ipsec_dp.gateway.messages import UpgradeRequest
 from ipsec_dp.gateway.privileges import Privileges
-from ipsec_dp.gateway.upgrade.fields import fields_of
-from ipsec_dp.gateway.upgrade.messages import GatewayOffer
-from ipsec_dp.gateway.upgrade.taking import Successor, settled, without
+from ipsec_dp.gateway.upgrade.taking import settled, without
 from ipsec_dp.host import HostError
 from ipsec_dp.host.service_manager import ServiceManager
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.keying.initiation import Intent
-from ipsec_dp.network.inheritance import Descriptors, InheritedHost
+from ipsec_dp.network.inheritance import Descriptors
 from ipsec_dp.services.monitor_health import Health
-from ipsec_dp.services.path_mtu import CarriedMtus
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
-from tests.doubles.config import configured, tunnel
 from tests.doubles.served_root import place_below, served
 from tests.unit.test_intent import NOW, event, intent, up
 
@@ -132,66 +126,6 @@ def test_a_descriptor_is_taken_once_and_what_nobody_took_is_closed():
             given.take(place)
     given.close()
     assert closed == [7, 9]
-
-
-# ---- the configuration
-
-
-def offer(config, **changes):
-    return GatewayOffer(
-        program=__version__,
-        gateway=config.name,
-        config=str(config.path),
-        control="a.sock",
-        listening=0,
-        workers=1,
-        sa_slots=65536,
-        key=bytes(32),
-        known={each.name: known(each) for each in config.tunnels},
-        fields=fields_of(config),
-        host=InheritedHost(claim=-1, tuns=[], links=[], mtus={}),
-        mtus=CarriedMtus([], {}),
-        **changes,
-    )
-
-
-@pytest.fixture
-def as_before(tmp_path):
-    """A configuration that is in force, and a successor that is to read it."""
-    ours = files.fingerprint_key()
-    files.share_fingerprints(bytes(32))
-    config = configured(tmp_path, tunnel())
-    yield config, Successor(cast("Any", None), offer(config), [], os.close)
-    files.share_fingerprints(ours)
-
-
-def test_the_configuration_that_is_in_force_is_taken(as_before):
-    config, successor = as_before
-    assert successor.config(config.path) == config
-
-
-@pytest.mark.parametrize(
-    ("tables", "says"),
-    [
-        ((tunnel(remote="192.0.2.9"),), "tunnels changed: to-b"),
-        ((tunnel(), tunnel("to-c", remote="192.0.2.3", interface="ipsec1")), "tunnels added: to-c"),
-        ((tunnel("to-c"),), "tunnels added: to-c"),
-        (("keep_closed = true\n", tunnel()), "keep_closed changed"),
-        ((tunnel(), '[[policy]]\naction = "discard"\nremote = "10.9.0.0/16"\n'), "policies changed"),
-    ],
-)
-def test_another_one_is_refused_and_what_is_other_is_said(as_before, tmp_path, tables, says):
-    config, successor = as_before
-    configured(tmp_path, *tables)
-    with pytest.raises(IpsecDpError, match=f"{says}; `ipsec-dp reload` first"):
-        successor.config(config.path)
-
-
-def test_a_secret_that_was_changed_is_another_configuration(as_before, tmp_path):
-    config, successor = as_before
-    (tmp_path / "x.psk").write_text("another secret of some length\n")
-    with pytest.raises(IpsecDpError, match="tunnels changed: to-b"):
-        successor.config(config.path)
 
 
 # ---- the helper that stays root, the service manager, who may ask

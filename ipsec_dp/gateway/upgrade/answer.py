@@ -33,6 +33,12 @@ def answered(gateway: str, version: str, process: int, goes_on: GoesOn, took: fl
         round(goes_on.gap_ms, 1),
         extra=told("upgraded"),
     )
+    if goes_on.changes is not None:
+        log.info(
+            "the configuration file says something else than what was in force (%s), and is taken over next",
+            goes_on.changes,
+            extra=told("upgrade_file"),
+        )
     return UpgradeAnswer(
         gateway=gateway,
         before=__version__,
@@ -41,6 +47,7 @@ def answered(gateway: str, version: str, process: int, goes_on: GoesOn, took: fl
         ike_sas=goes_on.ike_sas,
         child_sas=goes_on.child_sas,
         left_out=tuple(UpgradeLeftOut(tunnel=each.tunnel, why=each.why) for each in goes_on.left_out),
+        changes=goes_on.changes,
         gap_ms=round(goes_on.gap_ms, 3),
         took_s=round(took, 3),
     )

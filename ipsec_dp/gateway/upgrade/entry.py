@@ -47,7 +47,7 @@ def run(descriptor: int) -> int:
 def _run(successor: Successor) -> int:
     offer = successor.offer
     with explained("the gateway could not be taken over"), contextlib.closing(successor.privileges()) as privileges:
-        config = successor.config(Path(offer.config))
+        config = successor.config(Path(offer.config), privileges.learn)
         return run_gateway(
             config,
             Path(offer.control),

@@ -24,7 +24,6 @@ from ipsec_dp.dataplane import Channel as PuntChannel
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.gateway.upgrade import executable, sas
 from ipsec_dp.gateway.upgrade.answer import answered
-from ipsec_dp.gateway.upgrade.fields import fields_of
 from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
 from ipsec_dp.gateway.upgrade.messages import (
     Forwards,
@@ -249,7 +248,7 @@ class Giving:
             sa_slots=self._engine.plane.sa_slots,
             key=files.fingerprint_key(),
             known={tunnel.name: known(tunnel) for tunnel in config.tunnels},
-            fields=fields_of(config),
+            text=config.text,
             host=host,
             mtus=parts.mtus.export(),
             helper=None if helper is None else HelperOffer(places(helper.channel), helper.process, helper.program),

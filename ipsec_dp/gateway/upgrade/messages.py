@@ -58,8 +58,9 @@ class HelperOffer(Struct, frozen=True):
 
 
 class GatewayOffer(Struct, frozen=True, kw_only=True):
-    """What a successor is to be. `known`: digests of the tunnels in force, by name, and `key` that they are made with; `fields`:
-    the rest of the configuration, as text. Descriptors are named by their places."""
+    """What a successor is to be. `text`: of the configuration in force, as its file held it; `known`: digests of its tunnels and of
+    what the files held that they name, by name of the tunnel, and `key` that they are made with. Descriptors are named by their
+    places."""
 
     model: Here[int] = MODEL
     program: Here[str]
@@ -71,7 +72,7 @@ class GatewayOffer(Struct, frozen=True, kw_only=True):
     sa_slots: Here[int]
     key: Here[bytes]
     known: Here[dict[str, bytes]]
-    fields: Here[dict[str, str]]
+    text: Here[str]
     host: Here[InheritedHost]
     mtus: Here[CarriedMtus]
     helper: Here[HelperOffer | None] = None
@@ -80,6 +81,9 @@ class GatewayOffer(Struct, frozen=True, kw_only=True):
     trace_ike: Here[bool] = False
     log_format: Here[str | None] = None
     offload_faults: Here[dict[str, str]] = {}
+
+    def __repr__(self) -> str:
+        return "<Offer>"
 
 
 class _Numbered(Struct):
@@ -163,12 +167,14 @@ class LeftBehind(Struct, frozen=True):
 
 
 class GoesOn(Struct, frozen=True, kw_only=True):
-    """The successor has all. `gap_ms`: for how long nobody forwarded."""
+    """The successor has all. `gap_ms`: for how long nobody forwarded; `changes`: what the configuration file says otherwise than
+    what is in force, which it takes over next. None: nothing."""
 
     gap_ms: Here[float]
     ike_sas: Here[int]
     child_sas: Here[int]
     left_out: Here[list[LeftBehind]]
+    changes: Here[str | None] = None
 
 
 MESSAGES: Final[dict[MessageKind, type[Struct]]] = {

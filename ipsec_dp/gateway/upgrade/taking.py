@@ -16,8 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ipsec_dp import __version__
-from ipsec_dp.config import files, load
-from ipsec_dp.config.difference import known
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.sad_shape import SadShape, StandingSad
 from ipsec_dp.dataplane.moving import record_layout
@@ -25,8 +23,8 @@ from ipsec_dp.errors import DataPlaneError, IpsecDpError
 from ipsec_dp.gateway.privileges import Privileges
 from ipsec_dp.gateway.reload import UPGRADED
 from ipsec_dp.gateway.root_helper import RootHelper
+from ipsec_dp.gateway.upgrade import configuration
 from ipsec_dp.gateway.upgrade import sas as carried
-from ipsec_dp.gateway.upgrade.fields import fields_of
 from ipsec_dp.gateway.upgrade.messages import (
     Forwards,
     GatewayOffer,
@@ -51,7 +49,6 @@ from ipsec_dp.network.inheritance import Descriptors
 from ipsec_dp.network.linux_host import LinuxHost
 from ipsec_dp.util.collection import no_full_collection
 from ipsec_dp.util.faults import unexpected
-from ipsec_dp.util.text import named
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
@@ -62,6 +59,7 @@ if TYPE_CHECKING:
     from msgspec import Struct
 
     from ipsec_dp.config import Config
+    from ipsec_dp.config.difference import ReadRequest
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.gateway.composition import Composition, Engine
     from ipsec_dp.gateway.control import ControlServer
@@ -107,6 +105,8 @@ class Successor:
     ) -> None:
         self._channel, self.offer, self.descriptors = channel, offer, Descriptors(descriptors, close)
         self.alone = False  # the other process has given its SAs away
+        self._file: Config | None = None  # what it says, where that is not in force
+        self.changes: str | None = None
 
     @classmethod
     def receive(cls, channel: HandOverChannel, close: Callable[[int], object]) -> Successor:
@@ -145,26 +145,16 @@ class Successor:
         inherited = RootHelper.inherited(self.descriptors.take(helper.channel), helper.process)
         return Privileges.inherited(inherited, helper.program, self.offer.offload_faults)
 
-    def config(self, path: Path) -> Config:
-        """What the file says, which has to be what is in force: another is taken over by a reload. Raises IpsecDpError."""
-        files.share_fingerprints(self.offer.key)
-        config = load(path)
-        if (why := self._why_not(config)) is not None:
-            raise HandOverError(f"{path} says something else than what is in force: {why}; `ipsec-dp reload` first")
-        return config
+    def config(self, path: Path, learn: Callable[[ReadRequest], bool] = lambda _: False) -> Config:
+        """What is in force. What the file says since then is taken over later (`take_file`). Raises IpsecDpError."""
+        found = configuration.read(self.offer, path, learn)
+        self._file, self.changes = found.file, found.changes
+        return found.in_force
 
-    def _why_not(self, config: Config) -> str | None:
-        offered, now = self.offer.known, {tunnel.name: known(tunnel) for tunnel in config.tunnels}
-        for what, names in (
-            ("added", now.keys() - offered.keys()),
-            ("removed", offered.keys() - now.keys()),
-            ("changed", {name for name in now.keys() & offered.keys() if now[name] != offered[name]}),
-        ):
-            if names:
-                return f"tunnels {what}: {named(sorted(names), NAMED_MOST)}"
-        ours = fields_of(config)
-        differ = sorted(name for name in ours.keys() & self.offer.fields.keys() if ours[name] != self.offer.fields[name])
-        return f"{named(differ, NAMED_MOST)} changed" if differ else None
+    async def take_file(self, reloader: Reloader, conditions: Conditions) -> None:
+        """Once everything else is settled. What comes of it is in the log, and what goes wrong in `status`."""
+        if self._file is not None:
+            await configuration.take_over(self._file, reloader, conditions)
 
     def place(self, otherwise: Callable[[Path, str | None], ListeningPlace]) -> Callable[[Path, str | None], ListeningPlace]:
         """Who makes the control socket: it is there."""
@@ -194,7 +184,13 @@ class Successor:
                 self._channel.send(MessageKind.FORWARDS, body_of(Forwards(len(engine.sad.records))), seconds=SAY_S)
             left_out += self._go_on(parts, engine, manual, self._state(IKE_S + IKE_EACH_S * len(engine.sad.children)))
         counters = engine.core.counters()
-        goes_on = GoesOn(gap_ms=gap_ms, ike_sas=counters.sessions, child_sas=len(engine.sad.children), left_out=left_out)
+        goes_on = GoesOn(
+            gap_ms=gap_ms,
+            ike_sas=counters.sessions,
+            child_sas=len(engine.sad.children),
+            left_out=left_out,
+            changes=self.changes,
+        )
         with contextlib.suppress(HandOverError):  # it has gone: this process is alone in any case
             self._channel.send(MessageKind.GOES_ON, body_of(goes_on), seconds=SAY_S)
         await self._settle(parts, stack, host, engine, control)
