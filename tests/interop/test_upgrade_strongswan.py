@@ -20,8 +20,7 @@ from tests.interop.test_ike_strongswan_rekey import rekey_child, rekey_ike
 from tests.netns import harness
 from tests.netns.numbered import numbered
 from tests.netns.outer_packets import ike_messages
-from tests.netns.succession import Succession
-from tests.netns.test_upgrade import flows
+from tests.netns.succession import Succession, flows
 from tests.netns.traffic import until
 
 pytestmark = pytest.mark.root
