@@ -263,10 +263,11 @@ def asked(given):
         (lambda _, parts, __: setattr(parts.engine.reloader, "incomplete", True), "reload first"),
     ],
 )
-def test_a_gateway_that_cannot_be_handed_over_says_why_and_goes_on(given, parts, gone, noting, change, says):
+def test_a_gateway_that_cannot_be_handed_over_says_why_and_goes_on(given, parts, gone, noting, change, says, caplog):
     change(given, parts, gone)
     with pytest.raises(ControlError, match=f"not upgraded.*: .*{says}"):
         asked(given)
+    assert [(record.event, says in record.message) for record in caplog.records] == [("upgrade_refused", True)]
     assert (noting.notes, gone.lost, gone.left_to) == ([], [], [])
 
 
@@ -276,26 +277,6 @@ def test_packets_wait_for_no_more_child_sas_than_peers_wait_for(given, engine):
         asked(given)
     engine.sad.children = range(giving.CHILD_SAS_MOST)
     assert given.engine_to_give() is engine
-
-
-def test_there_is_one_upgrade_at_a_time(given, monkeypatch):
-    async def both():
-        held = asyncio.Event()
-
-        async def waits(_path):
-            await held.wait()
-            raise HandOverError("over")
-
-        monkeypatch.setattr(given, "attempt", waits)
-        first = asyncio.create_task(given.upgrade(None))
-        await asyncio.sleep(0)
-        with pytest.raises(ControlError, match="under way already"):
-            await given.upgrade(None)
-        held.set()
-        with pytest.raises(ControlError, match="over"):
-            await first
-
-    asyncio.run(both())
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from ipsec_dp.config import files
 from ipsec_dp.config.difference import known
 from ipsec_dp.databases.sad_shape import ToldSad
 from ipsec_dp.dataplane import Channel as PuntChannel
-from ipsec_dp.errors import ControlError, IpsecDpError
+from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.upgrade import executable, sas
-from ipsec_dp.gateway.upgrade.answer import answered
+from ipsec_dp.gateway.upgrade.answer import answered, refused
 from ipsec_dp.gateway.upgrade.fields import fields_of
 from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
 from ipsec_dp.gateway.upgrade.messages import (
@@ -129,7 +129,7 @@ class Giving:
         """What came of it; this process is to end then. Raises ControlError, and everything goes on as if nothing had been asked;
         BrokenOffError."""
         if self._under_way.locked():
-            raise ControlError("an upgrade is under way already")
+            raise refused(HandOverError("an upgrade is under way already"))
         async with self._under_way:
             try:
                 return await self.attempt(path)
@@ -139,9 +139,7 @@ class Giving:
                     raise
                 if not isinstance(error, IpsecDpError):
                     raise
-                what = _unchanged(error, stopping=self._stopping())
-                log.warning("%s: %s", what, error, extra=told("upgrade_refused"))
-                raise ControlError(f"{what}: {error}") from error
+                raise refused(error, unchanged=not self._stopping() and not isinstance(error, NotReadOnError)) from error
 
     def _lose(self, error: Exception) -> None:
         if not self._is_left:
@@ -370,13 +368,6 @@ def _read_on(plane: DataPlane, why: BaseException) -> None:
             failed.append(f"{what}: {error}")
     if failed:
         raise NotReadOnError(f"{why}; and what is not read again is {', '.join(failed)}: restart the gateway") from why
-
-
-def _unchanged(error: IpsecDpError, *, stopping: bool) -> str:
-    """What is true of everything else after a refusal."""
-    if stopping or isinstance(error, NotReadOnError):
-        return "not upgraded"
-    return "not upgraded, and everything goes on as before"
 
 
 def _until_empty(read: Callable[[], list[Any]]) -> Any:
