@@ -234,6 +234,25 @@ def test_after_the_export_this_process_never_goes_on(given, engine, successor, o
     assert noting.notes[-1] == "IKE stopped"
 
 
+def test_a_successor_that_has_gone_on_without_this_process_is_left_alone(given, engine, successor, offered):
+    """This process stood still, and comes late with IKE."""
+
+    def alone(there):
+        forwards(there)
+        goes_on(there)
+        there.close()
+
+    exported = engine.ike.export
+
+    def late(*arguments):
+        successor.thread.join()
+        return exported(*arguments)
+
+    engine.ike.export = late
+    successor.take(alone)
+    assert given.hand_over(engine, successor, offered) == GOES_ON
+
+
 def test_a_successor_that_forwards_goes_on_where_ike_could_not_be_exported(given, engine, successor, offered, noting):
     """It hears why, and negotiates anew."""
     noting.refusal = RuntimeError("a fault")

@@ -291,7 +291,10 @@ class Giving:
             given = sas.exported(engine, self._parts.spd, offered.told, offered.layout, stopped)
             self._say(successor, MessageKind.SAS, given, patience)
             self._hear(successor, patience, Forwards)
-            self._say(successor, *self._ike_state(engine, host), patience)
+            try:
+                self._say(successor, *self._ike_state(engine, host), patience)
+            except HandOverError:  # it has gone; or on alone where this process stood still, and said so
+                patience = 0.0
             return self._hear(successor, patience, GoesOn)
         except Exception as error:
             raise BrokenOffError(
