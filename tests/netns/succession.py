@@ -138,7 +138,7 @@ def upgraded(sites: TwoSites, directory: Path, pair: SitePair, *program: str) ->
     made = Upgraded(sites, directory, pair, program)
     try:
         made.start()
-        made.a.wait_negotiated()
+        made.a.wait_negotiated(PATIENCE_S)
         yield made
     finally:
         try:

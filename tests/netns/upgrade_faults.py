@@ -17,7 +17,7 @@ from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.sad_shape import StandingSad
 from ipsec_dp.dataplane import DataPlane
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.gateway.upgrade import executable, giving, messages, stream, taking
+from ipsec_dp.gateway.upgrade import entry, executable, giving, messages, stream, taking
 from ipsec_dp.gateway.upgrade.messages import GoesOn, MessageKind
 from ipsec_dp.host import HostError
 from ipsec_dp.ike.carried.part import CarriedStateError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 IMPATIENT = {giving: {"READY_S": 25.0, "GOES_ON_S": 3.0}}  # a program starts in two seconds, or ten
 WAITS_LITTLE = {taking: {"IKE_S": 1.0, "GONE_S": 1.0}}
 SOUND = "has no fault"
+HANGS = "it hangs as it was told to"
 
 
 def die(*_arguments, **_named):
@@ -39,6 +40,7 @@ def die(*_arguments, **_named):
 
 
 def hang(*_arguments, **_named):
+    print(HANGS, file=sys.stderr, flush=True)
     signal.pause()
 
 
@@ -137,6 +139,7 @@ def hear(fault, message):
 
 # Where a successor that is not ready may end, or hang.
 POINTS = {
+    "before it protects itself": lambda fault: before(entry, "protect_process", fault),
     "when it is asked its version": lambda fault: before(executable, "understood", fault),
     "before it has the offer": lambda fault: before(taking.Successor, "receive", fault),
     "with the offer": lambda fault: after(taking.Successor, "receive", fault),
