@@ -62,13 +62,14 @@ class Crowd(IkePair):
 
 @contextmanager
 def hosts_of(sites: TwoSites, ends: Sequence[Ends]) -> Iterator[None]:
-    """Both hosts have these addresses beside their own while the block runs."""
+    """Both hosts have these addresses, too, while the block runs."""
     sides = ((sites.host_a, sites.gw_a, netns.HOST_A[0], 0), (sites.host_b, sites.gw_b, netns.HOST_B[0], 1))
 
     def each(verb: str) -> None:
-        for host, gateway, via, side in sides:
-            host.ip(*(f"address {verb} {pair[side]}/32 dev eth0" for pair in ends))
-            gateway.ip(*(f"route {verb} {pair[side]}/32 via {via}" for pair in ends))
+        for host, gateway, own, side in sides:
+            further = sorted({pair[side] for pair in ends} - {own})
+            host.ip(*(f"address {verb} {one}/32 dev eth0" for one in further))
+            gateway.ip(*(f"route {verb} {one}/32 via {own}" for one in further))
 
     each("add")
     try:

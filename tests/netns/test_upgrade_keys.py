@@ -31,8 +31,8 @@ PAIR = IkePair(encapsulation="udp", gateway=f'keylog_file = "{KEYS}"', ike=('pro
 STARTED_S = 60.0
 ENDING = {"down", "terminate", "upgrade"}  # what there would be nothing left after to ask
 STAYING = {"follow", "capture"}  # what goes on until it is left
-# Where the successor stands still meanwhile: it has nothing yet; it is ready; it has the keys of ESP; it has those of IKE, too.
-WHERE = ("before it protects itself", "with IKE", "with the keys", "with the state", "in the middle of IKE")
+# Where the successor stands still meanwhile: it has nothing yet; descriptors; no SAs; it has the keys of ESP; it has those of IKE, too.
+WHERE = ("before it protects itself", "with the offer", "with IKE", "with the keys", "with the state", "in the middle of IKE")
 
 
 def named_sockets(namespace):

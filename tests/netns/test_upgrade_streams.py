@@ -75,7 +75,7 @@ def upgraded_under_streams(sites, in_succession, upgrades, packets_per_s, record
         assert (each.missing, each.duplicates) == (0, 0), figures
     assert tcp.is_whole, figures
     assert sas_of(gateways.a) == before
-    with hosts_of(sites, ends[1:]):
+    with hosts_of(sites, ends):
         assert unreached(sites.host_a, sites.host_b, ends) == []
     return (there, back), gaps
 
