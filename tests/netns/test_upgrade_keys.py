@@ -31,7 +31,7 @@ PAIR = IkePair(encapsulation="udp", gateway=f'keylog_file = "{KEYS}"', ike=('pro
 STARTED_S = 60.0
 ENDING = {"down", "terminate", "upgrade"}  # what there would be nothing left after to ask
 STAYING = {"follow", "capture"}  # what goes on until it is left
-# Where the successor stands still meanwhile: with nothing yet, with descriptors, with no SA, with the keys of ESP, with those of IKE.
+# Where the successor stands still meanwhile: with nothing, with descriptors, with no SA, with the keys of ESP, with those of IKE.
 WHERE = ("before it protects itself", "with the offer", "with IKE", "with the keys", "with the state", "in the middle of IKE")
 
 
