@@ -9,13 +9,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import pytest
+
 from ipsec_dp.errors import ControlError, NoDaemonError
 from ipsec_dp.gateway import control
 from ipsec_dp.rig.process import GatewayPair
+from tests.netns import upgrade_faults
 from tests.netns.traffic import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from _pytest.mark import ParameterSet
 
     from ipsec_dp.rig.netns import TwoSites
     from ipsec_dp.rig.process import GatewayProcess, SitePair
@@ -60,6 +65,11 @@ def heirs(program: str) -> list[int]:
             if program.encode() in words and b"--take-over" in words:
                 found.append(int(each.parent.name))
     return found
+
+
+def parameters(faults: Iterable[str]) -> list[ParameterSet]:
+    """Of a test, some of them slow."""
+    return [pytest.param(fault, marks=pytest.mark.slow if fault in upgrade_faults.SLOW else ()) for fault in faults]
 
 
 def flows(*streams: Numbered) -> None:

@@ -15,7 +15,7 @@ from ipsec_dp.rig.process import IkePair, ManualPair
 from tests.netns import upgrade_faults
 from tests.netns.leaks import guarded, nothing_in_clear
 from tests.netns.numbered import numbered
-from tests.netns.succession import flows
+from tests.netns.succession import flows, parameters
 from tests.netns.traffic import tcp_both_ways, until
 
 ROOT = Path(__file__).parents[2]
@@ -114,7 +114,7 @@ def test_a_successor_without_keys_or_ike_negotiates_anew_and_nothing_leaves_in_t
     tcp_both_ways(sites.host_a, sites.host_b, netns.HOST_B[0])
 
 
-@pytest.mark.parametrize("fault", upgrade_faults.AFTER)
+@pytest.mark.parametrize("fault", parameters(upgrade_faults.AFTER))
 def test_after_the_point_of_no_return_the_guard_stays_closed(sites, in_succession, faulty, tmp_path, fault):
     impatient = upgrade_faults.of("impatient")
     with nothing_in_clear(sites, tmp_path, lambda: in_succession(PAIRS["IKEv2, UDP"], *impatient)) as upgraded:

@@ -19,7 +19,7 @@ from ipsec_dp.rig.process import IkePair
 from tests.netns import upgrade_faults
 from tests.netns.leaks import guarded, nothing_in_clear
 from tests.netns.numbered import numbered
-from tests.netns.succession import flows, heirs, wait_ended
+from tests.netns.succession import flows, heirs, parameters, wait_ended
 from tests.netns.traffic import tcp_both_ways, until, until_sent
 
 PAIR = IkePair(encapsulation="udp")
@@ -60,7 +60,7 @@ def sites(sites_opened_again):
     return sites_opened_again
 
 
-@pytest.mark.parametrize("fault", upgrade_faults.LEFT)
+@pytest.mark.parametrize("fault", parameters(upgrade_faults.LEFT))
 def test_who_forwards_goes_on_though_the_other_dies_before_it_has_given_ike(sites, in_succession, faulty, tmp_path, fault):
     program = faulty(upgrade_faults.SOUND)
     with nothing_in_clear(sites, tmp_path, lambda: in_succession(PAIR, *upgrade_faults.of(fault))) as upgraded:
@@ -73,7 +73,7 @@ def test_who_forwards_goes_on_though_the_other_dies_before_it_has_given_ike(site
     tcp_both_ways(sites.host_a, sites.host_b, netns.HOST_B[0])
 
 
-@pytest.mark.parametrize("fault", upgrade_faults.NEITHER)
+@pytest.mark.parametrize("fault", parameters(upgrade_faults.NEITHER))
 def test_where_no_sa_arrives_nobody_goes_on_and_the_guard_stays_closed(sites, in_succession, faulty, tmp_path, fault):
     program = faulty(upgrade_faults.SOUND)
     with nothing_in_clear(sites, tmp_path, lambda: in_succession(PAIR, *upgrade_faults.of(fault))) as upgraded:

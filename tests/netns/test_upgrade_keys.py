@@ -51,7 +51,9 @@ def core_limits(process):
     return row.split()[4:6]
 
 
-@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize(
+    "where", [pytest.param(one, marks=() if one in ("with the offer", "with the keys") else pytest.mark.slow) for one in WHERE]
+)
 def test_nobody_but_root_reaches_into_either_process(sites_opened_again, in_succession, faulty, where):
     """Not even their own user, who has their capabilities no more."""
     upgraded, program = in_succession(PAIR), faulty(f"hangs {where}")

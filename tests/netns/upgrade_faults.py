@@ -184,6 +184,13 @@ AFTER = {
     "is killed in the middle of IKE": lambda: before(ike_driver, "import_ike", die),
     "hangs in the middle of IKE": lambda: before(ike_driver, "import_ike", hang),
 }
+# Of all these faults, those beside which others show nearly the same.
+SLOW = {
+    "hangs between packets and IKE",
+    "hangs in the middle of IKE",
+    "is killed with IKE exported",
+    "is killed before it sends its SAs",
+}
 # The one before it has gone by then.
 LATE = {
     "is killed once it has said so": lambda: before(taking.Successor, "_settle", die),
