@@ -51,6 +51,7 @@ from ipsec_dp.gateway.question import question_of
 from ipsec_dp.gateway.reload import ReloadFailedError
 from ipsec_dp.gateway.stream_event import SCHEMA
 from ipsec_dp.gateway.trial_answer import answer_of, asking, notes_on, state_note
+from ipsec_dp.gateway.upgrade.answer import refused
 from ipsec_dp.util.slices import in_slices
 from ipsec_dp.util.text import named
 from ipsec_dp.util.told import told
@@ -176,7 +177,7 @@ class GatewayVerbs:
     async def upgrade(self, request: UpgradeRequest) -> UpgradeAnswer:
         """Not while a reload is under way, and no reload while it is."""
         if self.reloading.locked() or self._going_back is not None:
-            raise ControlError("a reload is under way; ask again")
+            raise refused(ControlError("a reload or another upgrade is under way; ask again"))
         if self._upgrade is None:
             raise ControlError("this gateway cannot be handed over to another process")
         async with self.reloading:

@@ -10,6 +10,8 @@ import pytest
 from ipsec_dp.rig import netns
 from tests.interop.ikev1_meeting import AGREED
 from tests.interop.strongswan_meeting import Agreement, Meeting
+from tests.interop.strongswan_versions import usr_of
+from tests.netns.succession import Succession
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +39,17 @@ def meet1(meet):
         return meet(**(AGREED | agreed))
 
     return made
+
+
+@pytest.fixture
+def met(sites, tmp_path):
+    """Makes meetings without an SA with a version of strongSwan, of which ours is to go on in other processes: met(OWN)."""
+    with ExitStack() as stack:
+
+        def met(version: str, **agreed: Any) -> tuple[Meeting, Succession]:
+            meeting = Meeting(sites, tmp_path, Agreement(usr=usr_of(version), **agreed))
+            succession = Succession(meeting.ours)
+            stack.enter_context(meeting)
+            return meeting, stack.enter_context(succession)
+
+        yield met

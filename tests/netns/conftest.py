@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,8 @@ from ipsec_dp.rig.process import GatewayPair, GatewayProcess, ManualPair
 from tests.netns import harness
 from tests.netns.succession import upgraded
 from tests.netns.under_attack import Attacked, took_up
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,9 +74,29 @@ def pair(sites_opened_again, tmp_path):
 
 @pytest.fixture
 def in_succession(sites_opened_again, tmp_path):
-    """Brings gwA and gwB up, of which gwA is to go on in other processes: in_succession(IkePair())."""
+    """Brings gwA and gwB up, of which gwA is to go on in other processes: in_succession(IkePair(), *program)."""
     with contextlib.ExitStack() as stack:
-        yield lambda pair: stack.enter_context(upgraded(sites_opened_again, tmp_path, pair))
+        yield lambda pair, *program: stack.enter_context(upgraded(sites_opened_again, tmp_path, pair, *program))
+
+
+@pytest.fixture
+def faulty():
+    """A program that takes a gateway's place with a fault, in a directory that is root's alone."""
+    build = ROOT / "build"
+    build.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="upgrade-faults-", dir=build) as directory:
+        Path(directory).chmod(0o755)
+        path = Path(directory, "ipsec-dp")
+
+        def faulty(fault):
+            path.write_text(
+                f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+                f"from tests.netns.upgrade_faults import main\nsys.exit(main({fault!r}))\n"
+            )
+            path.chmod(0o755)
+            return str(path)
+
+        yield faulty
 
 
 @pytest.fixture

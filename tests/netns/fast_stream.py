@@ -109,15 +109,27 @@ class Connection:
         self._over.set()
 
 
+def _connected(to: tuple[str, int], segment: int | None) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    made.settimeout(PATIENCE_S)
+    if segment is not None:
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
+    made.connect(to)
+    return made
+
+
 @contextmanager
-def connection(near: Namespace, far: Namespace, address: str, *, port: int = 7200) -> Iterator[Connection]:
-    """TCP on which about 25 Mb/s go while the block runs; afterwards all that will arrive has arrived."""
+def connection(
+    near: Namespace, far: Namespace, address: str, *, port: int = 7200, segment: int | None = None
+) -> Iterator[Connection]:
+    """TCP on which about 25 Mb/s go while the block runs; afterwards all that will arrive has arrived. `segment`: octets at the
+    most, where they are to be told from others."""
     made = Connection()
     with far.call(lambda: socket.create_server((address, port))) as listener:
         listener.settimeout(PATIENCE_S)
         receiving = threading.Thread(target=made.receive, args=(listener,), daemon=True)
         receiving.start()
-        with near.call(lambda: socket.create_connection((address, port), PATIENCE_S)) as sender:
+        with near.call(lambda: _connected((address, port), segment)) as sender:
             sending = threading.Thread(target=made.send, args=(sender,), daemon=True)
             sending.start()
             try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ipsec_dp.rig import capture
-from tests.netns.traffic import EVERY_KIND, kinds_between_sites, until_sent
+from tests.netns import harness
+from tests.netns.traffic import EVERY_KIND, kinds_between_sites, stream, until_sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from ipsec_dp.rig.netns import TwoSites
 
 GUARD = "table inet ipsec_dp_gwA"
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -43,3 +47,15 @@ def guarded(sites: TwoSites) -> bool:
 def leaks_without_us(sites: TwoSites, tmp_path: Path) -> bool:
     with watched(sites, tmp_path, "control") as crossed:
         return crossed() == EVERY_KIND
+
+
+@contextmanager
+def nothing_in_clear(sites: TwoSites, directory: Path, begin: Callable[[], T]) -> Iterator[T]:
+    """From when `begin` has returned until the block has ended, while all is sent that without us leaves so."""
+    with stream(sites.host_a, harness.BOTH):
+        assert leaks_without_us(sites, directory)
+        begun = begin()
+        with watched(sites, directory) as crossed:
+            since = time.time_ns()
+            yield begun
+            assert crossed(since) == set()

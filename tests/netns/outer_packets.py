@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from ipsec_dp.rig import capture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
 MARKER_OCTETS = 4  # before IKE on port 4500 (RFC 3948 §2.2)
 RESPONSE, INITIATOR = 0x20, 0x08
 NAT_PORT = 4500
+INFORMATIONAL = 37
+PROBES_S = 60.0  # from one probe of the path's MTU to the next, while packets pass
 
 
 class IkeMessage(NamedTuple):
@@ -69,3 +73,14 @@ def packets(path: Path) -> Iterator[IkeMessage | EspInUdp]:
 
 def ike_messages(path: Path) -> list[IkeMessage]:
     return [one for one in packets(path) if isinstance(one, IkeMessage)]
+
+
+def sent_again(messages: Sequence[IkeMessage], seconds: float, ours: Collection[str]) -> int:
+    """How many requests are others once more; where in so many seconds nothing of IKE crossed but what goes by itself while packets
+    pass: probes of the path's MTU by those of these addresses, again where an answer is late, and the answers. AssertionError."""
+    requests = Counter((one.source, one.spis, one.message_id) for one in messages if one.is_request)
+    asking = Counter(source for source, *_ in requests)
+    assert {one.exchange for one in messages} <= {INFORMATIONAL}
+    assert asking.keys() <= {ip_address(each).packed for each in ours}
+    assert all(count <= 1 + seconds / PROBES_S for count in asking.values()), asking
+    return requests.total() - len(requests)

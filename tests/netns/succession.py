@@ -5,16 +5,113 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING, Self
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
-from tests.netns.test_upgrade import Upgraded, ended, reachable, wait_ended
+import pytest
+
+from ipsec_dp.errors import ControlError, NoDaemonError
+from ipsec_dp.gateway import control
+from ipsec_dp.rig.process import GatewayPair
+from tests.netns import upgrade_faults
+from tests.netns.traffic import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
+
+    from _pytest.mark import ParameterSet
 
     from ipsec_dp.rig.netns import TwoSites
     from ipsec_dp.rig.process import GatewayProcess, SitePair
+    from tests.netns.numbered import Numbered
+
+PATIENCE_S = 60.0
+# The program is started by the gateway's own user, who has to reach it: in a mount namespace of its own, where this interpreter
+# lies in a home that others may not enter, that home is another one with nothing but the interpreter.
+HOME, KEPT = Path("/root"), Path(sys.base_prefix)
+
+
+def reachable(program: tuple[str, ...]) -> tuple[str, ...]:
+    """`program`, started where everybody may enter the directories above the interpreter."""
+    if not KEPT.is_relative_to(HOME):
+        return program
+    hidden = KEPT.relative_to(HOME).parts[0]
+    script = (
+        f"set -e; d=$(mktemp -d); mount --bind {HOME}/{hidden} $d; mount -t tmpfs -o mode=755,size=1m none {HOME}; "
+        f'mkdir {HOME}/{hidden}; mount --bind $d {HOME}/{hidden}; umount $d; rmdir $d; exec "$@"'
+    )
+    return ("sh", "-c", script, "sh", *program)
+
+
+def ended(process: int) -> bool:
+    """Whether nothing of it is left, or nothing but its status."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def wait_ended(process: int) -> None:
+    until(lambda: ended(process), "the end of a process")
+
+
+def heirs(program: str) -> list[int]:
+    """The processes of `program` that are to take a gateway's place, or did, where nobody said which it is."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = each.read_bytes().split(b"\0")
+            if program.encode() in words and b"--take-over" in words:
+                found.append(int(each.parent.name))
+    return found
+
+
+def parameters(faults: Iterable[str]) -> list[ParameterSet]:
+    """Of a test, some of them slow."""
+    return [pytest.param(fault, marks=pytest.mark.slow if fault in upgrade_faults.SLOW else ()) for fault in faults]
+
+
+def flows(*streams: Numbered) -> None:
+    """A while of each, carried by whoever has the tunnel now."""
+    enough = [len(each.arrived) + 300 for each in streams]
+    until(lambda: all(len(each.arrived) > least for each, least in zip(streams, enough, strict=True)), "packets")
+
+
+class Upgraded(GatewayPair):
+    """gwA is the one that is upgraded; whoever goes on is ended after the test, too."""
+
+    def __init__(self, sites: TwoSites, directory: Path, pair: SitePair, program: tuple[str, ...] = ()) -> None:
+        """`program`: how gwA is started, where it is not the usual way."""
+        super().__init__(sites, directory, pair)
+        self.a.program = reachable(program or self.a.program)
+        self.processes: list[int] = []
+
+    def ask(self, **request: object) -> dict[str, Any]:
+        """The answer, whatever becomes of gwA. NoDaemonError, ControlError."""
+        answer: dict[str, Any] = control.request(self.a.control, {"verb": "upgrade", **request}, PATIENCE_S)
+        return answer
+
+    def upgrade(self, **request: object) -> dict[str, Any]:
+        """The answer, once whoever was asked has ended."""
+        answer = self.ask(**request)
+        if self.processes:
+            wait_ended(self.processes[-1])
+        else:
+            assert self.a.wait(10) == 0
+        self.processes.append(answer["process"])
+        return answer
+
+    def answers(self) -> None:
+        """The next process is done, and is asked."""
+
+        def answered() -> dict[str, Any] | None:
+            try:
+                return self.a.status()
+            except (ControlError, NoDaemonError):
+                return None
+
+        until(answered, "an answer of the next process")
 
 
 def end(upgraded: Upgraded) -> None:
@@ -46,12 +143,12 @@ class Succession(Upgraded):
 
 
 @contextlib.contextmanager
-def upgraded(sites: TwoSites, directory: Path, pair: SitePair) -> Iterator[Upgraded]:
-    """gwA and gwB are up, and all that gwA has become ends afterwards."""
-    made = Upgraded(sites, directory, pair)
+def upgraded(sites: TwoSites, directory: Path, pair: SitePair, *program: str) -> Iterator[Upgraded]:
+    """gwA, started by `program` where there is one, and gwB are up, and all that gwA has become ends afterwards."""
+    made = Upgraded(sites, directory, pair, program)
     try:
         made.start()
-        made.a.wait_negotiated()
+        made.a.wait_negotiated(PATIENCE_S)
         yield made
     finally:
         try:

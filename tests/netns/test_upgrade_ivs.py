@@ -19,7 +19,7 @@ from ipsec_dp.rig.process import IkePair
 from tests.netns import harness
 from tests.netns.numbered import numbered
 from tests.netns.outer_packets import EspInUdp, packets
-from tests.netns.test_upgrade import flows
+from tests.netns.succession import flows
 from tests.netns.traffic import until
 
 KEYS = "keys"  # below the directory of the configuration

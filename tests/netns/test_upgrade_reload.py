@@ -21,9 +21,9 @@ import pytest
 import ipsec_dp
 from ipsec_dp.rig import netns
 from tests.netns.numbered import numbered
-from tests.netns.succession import end
+from tests.netns.succession import Upgraded, end, flows, reachable
 from tests.netns.test_metrics import PORT, fetch
-from tests.netns.test_upgrade import PAIRS, ROOT, Upgraded, flows, reachable
+from tests.netns.test_upgrade import PAIRS, ROOT
 from tests.netns.traffic import until
 
 LISTEN = "0A"  # TCP_LISTEN, in /proc/net/tcp

@@ -1,5 +1,5 @@
-"""`ipsec-dp` with one fault in how it takes another process's place, or with less patience: `main(FAULT)`, or as a program
-`python -m tests.netns.upgrade_faults impatient -- up …`."""
+"""`ipsec-dp` with one fault in how it takes another process's place (`main(FAULT)`), or in how it hands itself over, or with less
+patience: `python -m tests.netns.upgrade_faults FAULT -- up …`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from functools import partial, wraps
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.sad_shape import StandingSad
 from ipsec_dp.dataplane import DataPlane
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.gateway.upgrade import executable, giving, messages, stream, taking
-from ipsec_dp.gateway.upgrade.messages import MessageKind
+from ipsec_dp.gateway.upgrade import entry, executable, giving, messages, stream, taking
+from ipsec_dp.gateway.upgrade.messages import GoesOn, MessageKind
 from ipsec_dp.host import HostError
 from ipsec_dp.ike.carried.part import CarriedStateError
 from ipsec_dp.keying import ike_driver
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 IMPATIENT = {giving: {"READY_S": 25.0, "GOES_ON_S": 3.0}}  # a program starts in two seconds, or ten
+WAITS_LITTLE = {taking: {"IKE_S": 1.0, "GONE_S": 1.0}}
+SOUND = "has no fault"
+HANGS = "it hangs as it was told to"
 
 
 def die(*_arguments, **_named):
@@ -36,7 +40,13 @@ def die(*_arguments, **_named):
 
 
 def hang(*_arguments, **_named):
+    print(HANGS, file=sys.stderr, flush=True)
     signal.pause()
+
+
+def stand_still(*_arguments, **_named):
+    """Until it is told to go on (SIGCONT)."""
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def refuse(*_arguments, **_named):
@@ -84,9 +94,10 @@ def few_descriptors():
         resource.setrlimit(resource.RLIMIT_NOFILE, (6, 6))
 
 
-def impatient():
-    for module, limits in IMPATIENT.items():
-        for limit, seconds in limits.items():
+def shorten(limits):
+    for module, of in limits.items():
+        for limit, seconds in of.items():
+            assert hasattr(module, limit)
             setattr(module, limit, seconds)
 
 
@@ -101,8 +112,34 @@ def send(fault, kind):
     before(stream.HandOverChannel, "send", sent)
 
 
+def cut(kind):
+    """It dies in the middle of a message."""
+    sending = stream.HandOverChannel.send
+
+    def sent(self, each, body, *arguments, **named):
+        if each == kind:
+            self._send_all(stream.head_for(kind, body) + bytes(body[: len(body) // 2]), time.monotonic() + 1.0)
+            die()
+        sending(self, each, body, *arguments, **named)
+
+    before(stream.HandOverChannel, "send", sent)
+
+
+def hear(fault, message):
+    """Before it hears it, when it is there to be heard."""
+    hearing = messages.heard
+
+    def heard(channel, seconds, expected):
+        if expected is message:
+            fault()
+        return hearing(channel, seconds, expected)
+
+    before(giving, "heard", heard)
+
+
 # Where a successor that is not ready may end, or hang.
 POINTS = {
+    "before it protects itself": lambda fault: before(entry, "protect_process", fault),
     "when it is asked its version": lambda fault: before(executable, "understood", fault),
     "before it has the offer": lambda fault: before(taking.Successor, "receive", fault),
     "with the offer": lambda fault: after(taking.Successor, "receive", fault),
@@ -142,6 +179,22 @@ AFTER = {
     "is killed before it says so": lambda: send(die, MessageKind.GOES_ON),
     "hangs with the keys": lambda: before(taking.Successor, "_forward", hang),
     "hangs with the state": lambda: before(taking.Successor, "_go_on", hang),
+    "is killed between packets and IKE": lambda: before(taking.Successor, "_state", die),
+    "hangs between packets and IKE": lambda: before(taking.Successor, "_state", hang),
+    "is killed in the middle of IKE": lambda: before(ike_driver, "import_ike", die),
+    "hangs in the middle of IKE": lambda: before(ike_driver, "import_ike", hang),
+}
+# Of all these faults, those beside which others show nearly the same.
+SLOW = {
+    "hangs between packets and IKE",
+    "hangs in the middle of IKE",
+    "is killed with IKE exported",
+    "is killed before it sends its SAs",
+}
+# The one before it has gone by then.
+LATE = {
+    "is killed once it has said so": lambda: before(taking.Successor, "_settle", die),
+    "hangs once it has said so": lambda: before(taking.Successor, "_settle", hang),
 }
 # It goes on alone, and negotiates anew.
 ALONE = {
@@ -151,13 +204,49 @@ ALONE = {
 }
 
 
+# Of the process before it. Its successor ends with it.
+NEITHER = {
+    "is killed before it sends its SAs": lambda: send(die, MessageKind.SAS),
+    "is killed in the middle of its SAs": lambda: cut(MessageKind.SAS),
+    "sends SAs that are spoiled": lambda: spoil(MessageKind.SAS),
+}
+# Its successor goes on without IKE, and negotiates anew.
+LEFT = {
+    "is killed when the other forwards": lambda: before(IkeDriver, "export", die),
+    "is killed with IKE exported": lambda: after(IkeDriver, "export", die),
+    "is killed in the middle of IKE": lambda: cut(MessageKind.STATE),
+}
+# Its successor has everything.
+UNHEARD = "is killed before it hears that the other goes on"
+STANDS_STILL = "stands still when the other forwards"
+GIVING = {
+    **NEITHER,
+    **LEFT,
+    UNHEARD: lambda: hear(die, GoesOn),
+    STANDS_STILL: lambda: before(IkeDriver, "export", stand_still),
+    "impatient": lambda: shorten(IMPATIENT),
+}
+TAKING = {
+    **BEFORE,
+    **AFTER,
+    **LATE,
+    **ALONE,
+    SOUND: lambda: None,
+    "waits little": lambda: shorten(WAITS_LITTLE),
+}
+
+
+def of(fault: str) -> tuple[str, ...]:
+    """How a gateway is started that has it when it hands itself over."""
+    return (sys.executable, "-m", __name__, fault, "--")
+
+
 def main(fault: str) -> int:
-    (BEFORE | AFTER | ALONE)[fault]()
+    TAKING[fault]()
     return program()
 
 
 if __name__ == "__main__":
-    end = sys.argv.index("--")
-    impatient()
-    sys.argv[1 : end + 1] = []
+    GIVING[sys.argv[1]]()
+    sys.argv[1:3] = []
     sys.exit(program())

@@ -46,6 +46,46 @@ try:
 except OSError as error:
     print(json.dumps({"errno": error.errno}))
 """
+PRYING = """
+import ctypes, fcntl
+import errno as _errno
+libc = ctypes.CDLL(None, use_errno=True)
+def called(name, *arguments):
+    result = libc[name](*(ctypes.c_long(each) for each in arguments))
+    return os.strerror(ctypes.get_errno()) if result < 0 else None
+def said(of, path):
+    try:
+        of(path)
+    except OSError as error:
+        return error.strerror
+def read(path):
+    with open(path, "rb", buffering=0) as file:
+        file.read(1)
+SEIZE, ATTACH, DETACH, PIDFD_OPEN, PIDFD_GETFD, CORE, FILES = 0x4206, 16, 17, 434, 438, 4, 64
+drop()
+reached = []
+for process in map(int, sys.argv[1:]):
+    at = f"/proc/{process}/"
+    files = ("mem", "environ", "maps", "smaps", "pagemap", "auxv", "syscall", "stack", f"task/{process}/mem")
+    links = ("exe", "cwd", "root", *(f"fd/{number}" for number in range(FILES)))
+    found = {name: said(read, at + name) for name in files} | {name: said(os.readlink, at + name) for name in links}
+    found |= {f"fdinfo/{number}": said(read, f"{at}fdinfo/{number}") for number in range(FILES)}
+    room, word = ctypes.create_string_buffer(8), ctypes.c_long * 2
+    near, far = word(ctypes.addressof(room), 8), word(0x400000, 8)
+    found["memory"] = called("process_vm_readv", process, ctypes.addressof(near), 1, ctypes.addressof(far), 1, 0)
+    found["seize"] = called("ptrace", SEIZE, process, 0, 0)
+    found["attach"] = called("ptrace", ATTACH, process, 0, 0)
+    limit = (ctypes.c_ulong * 2)(1 << 30, 1 << 30)
+    found["core"] = called("prlimit64", process, CORE, ctypes.addressof(limit), 0)
+    pidfd = libc.syscall(PIDFD_OPEN, process, 0)
+    for number in range(FILES):
+        found[f"descriptor {number}"] = called("syscall", PIDFD_GETFD, pidfd, number, 0)
+    denied = ("Operation not permitted", "Permission denied")
+    for name, why in found.items():  # which numbers there are may be seen of a process that is not protected yet
+        if why not in denied and not (name.startswith("fd") and why == "No such file or directory"):
+            reached.append(f"{process}: {name}: {why}")
+print(json.dumps(reached))
+"""
 COMMAND = """
 import asyncio, concurrent.futures, importlib, pkgutil
 import ipsec_dp, ipsec_dp.cli
@@ -98,6 +138,13 @@ class User:
         done = self._run(ASKING, str(path), *map(json.dumps, requests))
         assert done.stderr == ""
         return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def reaches(self, *processes: int) -> list[str]:
+        """In which ways it gets at what is in their memory, or at their descriptors: each but for those that are not permitted."""
+        done = self._run(PRYING, *map(str, processes))
+        assert done.returncode == 0, done.stderr
+        found: list[str] = json.loads(done.stdout)
+        return found
 
     def commands(self, *lines: str) -> list[Said]:
         """`ipsec-dp` with each of these."""

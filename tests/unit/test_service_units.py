@@ -79,6 +79,13 @@ def test_the_gateway_may_do_what_it_has_to():
     assert kept["User"] == SERVICE_USER == (CONF / "ipsec-dp.sysusers").read_text().splitlines()[-1].split()[1]
 
 
+@pytest.mark.parametrize("name", [GATEWAY, ALONE])
+def test_the_service_manager_keeps_no_descriptor_and_hears_the_main_process_alone(name):
+    """As is the case unless a unit says otherwise (systemd.service(5))."""
+    said = unit(name)["Service"]
+    assert [key for key in said if key.startswith(("FileDescriptorStore", "NotifyAccess"))] == []
+
+
 def test_the_watchdog_hears_more_often_than_it_has_to():
     seconds = int(unit(GATEWAY)["Service"]["WatchdogSec"])
     assert seconds >= BEATS * STATUS_S, "a beat that comes late does no harm"

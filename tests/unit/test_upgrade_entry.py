@@ -28,6 +28,21 @@ def test_who_inherits_no_channel_takes_nothing_over():
         os.close(descriptor)
 
 
+def test_nobody_looks_into_it_before_it_hears_anything_and_it_ends_with_who_started_it(monkeypatch):
+    done = []
+
+    def receive(*_, **__):
+        done.append("receive")
+        raise HandOverError("nothing came")
+
+    for name in ("protect_process", "end_with_parent"):
+        monkeypatch.setattr(entry, name, lambda name=name: done.append(name))
+    monkeypatch.setattr(HandOverChannel, "receive", receive)
+    _, theirs = HandOverChannel.pair()
+    assert entry.run(theirs.detach()) == HandOverError.exit_status
+    assert done == ["protect_process", "end_with_parent", "receive"]
+
+
 def test_who_is_offered_nothing_ends():
     ours, theirs = HandOverChannel.pair()
     ours.close()

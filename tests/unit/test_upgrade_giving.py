@@ -234,6 +234,25 @@ def test_after_the_export_this_process_never_goes_on(given, engine, successor, o
     assert noting.notes[-1] == "IKE stopped"
 
 
+def test_a_successor_that_has_gone_on_without_this_process_is_left_alone(given, engine, successor, offered):
+    """This process stood still, and comes late with IKE."""
+
+    def alone(there):
+        forwards(there)
+        goes_on(there)
+        there.close()
+
+    exported = engine.ike.export
+
+    def late(*arguments):
+        successor.thread.join()
+        return exported(*arguments)
+
+    engine.ike.export = late
+    successor.take(alone)
+    assert given.hand_over(engine, successor, offered) == GOES_ON
+
+
 def test_a_successor_that_forwards_goes_on_where_ike_could_not_be_exported(given, engine, successor, offered, noting):
     """It hears why, and negotiates anew."""
     noting.refusal = RuntimeError("a fault")
@@ -263,10 +282,11 @@ def asked(given):
         (lambda _, parts, __: setattr(parts.engine.reloader, "incomplete", True), "reload first"),
     ],
 )
-def test_a_gateway_that_cannot_be_handed_over_says_why_and_goes_on(given, parts, gone, noting, change, says):
+def test_a_gateway_that_cannot_be_handed_over_says_why_and_goes_on(given, parts, gone, noting, change, says, caplog):
     change(given, parts, gone)
     with pytest.raises(ControlError, match=f"not upgraded.*: .*{says}"):
         asked(given)
+    assert [(record.event, says in record.message) for record in caplog.records] == [("upgrade_refused", True)]
     assert (noting.notes, gone.lost, gone.left_to) == ([], [], [])
 
 
@@ -276,26 +296,6 @@ def test_packets_wait_for_no_more_child_sas_than_peers_wait_for(given, engine):
         asked(given)
     engine.sad.children = range(giving.CHILD_SAS_MOST)
     assert given.engine_to_give() is engine
-
-
-def test_there_is_one_upgrade_at_a_time(given, monkeypatch):
-    async def both():
-        held = asyncio.Event()
-
-        async def waits(_path):
-            await held.wait()
-            raise HandOverError("over")
-
-        monkeypatch.setattr(given, "attempt", waits)
-        first = asyncio.create_task(given.upgrade(None))
-        await asyncio.sleep(0)
-        with pytest.raises(ControlError, match="under way already"):
-            await given.upgrade(None)
-        held.set()
-        with pytest.raises(ControlError, match="over"):
-            await first
-
-    asyncio.run(both())
 
 
 @pytest.fixture

@@ -6,10 +6,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from ipsec_dp import __version__
+from ipsec_dp.errors import ControlError
 from ipsec_dp.gateway.messages import UpgradeAnswer, UpgradeLeftOut
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
+    from ipsec_dp.errors import IpsecDpError
     from ipsec_dp.gateway.upgrade.messages import GoesOn
 
 log = logging.getLogger(__name__)
@@ -51,3 +53,10 @@ def answered(gateway: str, version: str, process: int, goes_on: GoesOn, took: fl
         gap_ms=round(goes_on.gap_ms, 3),
         took_s=round(took, 3),
     )
+
+
+def refused(error: IpsecDpError, *, unchanged: bool = True) -> ControlError:
+    """`unchanged`: nothing else has become of it."""
+    what = "not upgraded, and everything goes on as before" if unchanged else "not upgraded"
+    log.warning("%s: %s", what, error, extra=told("upgrade_refused"))
+    return ControlError(f"{what}: {error}")

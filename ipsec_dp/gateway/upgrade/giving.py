@@ -21,9 +21,9 @@ from ipsec_dp.config import files
 from ipsec_dp.config.difference import known
 from ipsec_dp.databases.sad_shape import ToldSad
 from ipsec_dp.dataplane import Channel as PuntChannel
-from ipsec_dp.errors import ControlError, IpsecDpError
+from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.upgrade import executable, sas
-from ipsec_dp.gateway.upgrade.answer import answered
+from ipsec_dp.gateway.upgrade.answer import answered, refused
 from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
 from ipsec_dp.gateway.upgrade.messages import (
     Forwards,
@@ -128,7 +128,7 @@ class Giving:
         """What came of it; this process is to end then. Raises ControlError, and everything goes on as if nothing had been asked;
         BrokenOffError."""
         if self._under_way.locked():
-            raise ControlError("an upgrade is under way already")
+            raise refused(HandOverError("an upgrade is under way already"))
         async with self._under_way:
             try:
                 return await self.attempt(path)
@@ -138,9 +138,7 @@ class Giving:
                     raise
                 if not isinstance(error, IpsecDpError):
                     raise
-                what = _unchanged(error, stopping=self._stopping())
-                log.warning("%s: %s", what, error, extra=told("upgrade_refused"))
-                raise ControlError(f"{what}: {error}") from error
+                raise refused(error, unchanged=not self._stopping() and not isinstance(error, NotReadOnError)) from error
 
     def _lose(self, error: Exception) -> None:
         if not self._is_left:
@@ -292,7 +290,10 @@ class Giving:
             given = sas.exported(engine, self._parts.spd, offered.told, offered.layout, stopped)
             self._say(successor, MessageKind.SAS, given, patience)
             self._hear(successor, patience, Forwards)
-            self._say(successor, *self._ike_state(engine, host), patience)
+            try:
+                self._say(successor, *self._ike_state(engine, host), patience)
+            except HandOverError:  # it has gone; or on alone where this process stood still, and said so
+                patience = 0.0
             return self._hear(successor, patience, GoesOn)
         except Exception as error:
             raise BrokenOffError(
@@ -369,13 +370,6 @@ def _read_on(plane: DataPlane, why: BaseException) -> None:
             failed.append(f"{what}: {error}")
     if failed:
         raise NotReadOnError(f"{why}; and what is not read again is {', '.join(failed)}: restart the gateway") from why
-
-
-def _unchanged(error: IpsecDpError, *, stopping: bool) -> str:
-    """What is true of everything else after a refusal."""
-    if stopping or isinstance(error, NotReadOnError):
-        return "not upgraded"
-    return "not upgraded, and everything goes on as before"
 
 
 def _until_empty(read: Callable[[], list[Any]]) -> Any:

@@ -343,6 +343,7 @@ class Successor:
         stack.push_async_callback(parts.mtus.close)
         if not await asyncio.to_thread(self._channel.wait_end, GONE_S):
             log.warning("the process before this one has not ended", extra=told("upgrade_lingers"))
+        self._channel.close()  # it may be full of keys that nobody reads any more
         engine.drop_watch.start(stack)
         stack.callback(engine.plane.stop)
         await control.start()
