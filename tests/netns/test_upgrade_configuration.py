@@ -16,8 +16,7 @@ from ipsec_dp.errors import ControlError
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import IkePair
 from tests.netns.numbered import numbered
-from tests.netns.succession import upgraded
-from tests.netns.test_upgrade import flows
+from tests.netns.succession import flows, upgraded
 from tests.netns.traffic import until
 
 FURTHER = {"rekeyed": 1, "secret": 2, "gone": 3, "added": 4}  # beside the tunnel that nothing changes for
