@@ -214,6 +214,11 @@ static void test_a_record_is_what_was_written(void **state) {
         assert_int_equal(keymat_octets, octets);
         assert_memory_equal(keymat, key, octets);
     }
+    const size_t reason_at = sizeof(struct dp_sa_record) + offsetof(struct dp_sa_state, path) + 3 * sizeof(uint64_t);
+    size_t octets = (size_t)dp_sa_record_write(&all, key, sizeof key, record, sizeof record);
+    uint64_t reason = DP_DROP_COUNT; /* one that there is not */
+    memcpy(record + reason_at, &reason, sizeof reason);
+    assert_false(dp_sa_record_read(record, octets, &found, &keymat, &keymat_octets));
     assert_int_equal(dp_sa_record_write(&all, key, sizeof key + 1, record, sizeof record), -EINVAL);
     all.window = UINT32_MAX;
     assert_int_equal(dp_sa_record_write(&all, key, 1, record, sizeof record), -EINVAL);
