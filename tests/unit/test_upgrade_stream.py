@@ -60,6 +60,7 @@ def test_whoever_has_a_message_wipes_it_and_closes_what_came_with_it(ends):
 def test_nothing_of_a_long_message_is_left_beside_it(ends, monkeypatch):
     ours, there = ends
     wiped = []
+    monkeypatch.setattr(stream, "_PIECE", 1 << 20)
     monkeypatch.setattr(stream, "wipe", lambda piece: wiped.append(bytes(piece)))
     body = os.urandom((5 << 20) // 2)
     sending = threading.Thread(target=ours.send, args=(MessageKind.STATE, body), kwargs={"seconds": S})
@@ -67,8 +68,8 @@ def test_nothing_of_a_long_message_is_left_beside_it(ends, monkeypatch):
     got = there.receive(seconds=S)
     sending.join()
     assert bytes(got.body) == body
-    assert b"".join(wiped).endswith(body)
-    assert len(wiped) > 3  # its head, and each piece
+    assert [len(piece) for piece in wiped] == [1 << 20, 1 << 20, 1 << 19]
+    assert b"".join(wiped) == body
 
 
 @pytest.mark.parametrize(
