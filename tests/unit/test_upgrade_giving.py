@@ -271,10 +271,10 @@ def test_a_gateway_that_cannot_be_handed_over_says_why_and_goes_on(given, parts,
 
 
 def test_packets_wait_for_no_more_child_sas_than_peers_wait_for(given, engine):
-    engine.sad.children = range(giving.CHILD_SAS_MOST + 1)
+    engine.children.spis = lambda: range(giving.CHILD_SAS_MOST + 1)
     with pytest.raises(ControlError, match=f"more than {giving.CHILD_SAS_MOST}; restart"):
         asked(given)
-    engine.sad.children = range(giving.CHILD_SAS_MOST)
+    engine.children.spis = lambda: range(giving.CHILD_SAS_MOST)
     assert given.engine_to_give() is engine
 
 

@@ -66,7 +66,7 @@ GOES_ON_EACH_S: Final = 0.05  # more for each SA: ten times what one takes
 ALIVE_S: Final = 1.0  # between two words to the service manager meanwhile
 CHANGING_S: Final = 10.0  # for whoever changes the host now
 GIVE_UP_S: Final = 5.0
-CHILD_SAS_MOST: Final = 2000  # IKE waits for all of them, and with more it was not tried for how long
+CHILD_SAS_MOST: Final = 2000  # of IKE, which waits for all of them, and with more it was not tried for how long
 
 
 class BrokenOffError(IpsecDpError):
@@ -170,7 +170,7 @@ class Giving:
             raise HandOverError(f"{waits_for} is not confirmed yet: first `ipsec-dp confirm {config.name}`")
         if engine.reloader.incomplete:
             raise HandOverError("a reload broke off in the middle, or the host lacks something since an upgrade: reload first")
-        if (count := len(engine.sad.children)) > CHILD_SAS_MOST:
+        if (count := sum(1 for _ in engine.children.spis())) > CHILD_SAS_MOST:
             raise HandOverError(f"{count} CHILD_SAs, for all of which IKE would wait: more than {CHILD_SAS_MOST}; restart")
         return engine
 
