@@ -180,16 +180,16 @@ def test_one_that_had_left_already_is_named_and_gone(both):
 @pytest.mark.parametrize("one_by_one", [False, True], ids=["records", "values"])
 def test_one_that_the_core_refuses_ends_alone_and_is_named(both, one_by_one, monkeypatch):
     """Its sender has used more numbers than there are: whatever it would seal with might have been used."""
-    both.before.up(1)
-    both.before.up(2, selectors=(selector("10.1.0.0/16", "10.2.9.0/24"),))
+    both.before.up(1, selectors=(selector("10.1.0.0/16", "10.2.9.0/24"),))
+    both.before.up(2)
     both.tell()
-    broken = next(one for one in both.before.sad.records.values() if one.spi == 0x2002)
+    broken = next(one for one in both.before.sad.records.values() if one.spi == 0x2001)
     beyond = beyond_its_end(both.before.sad, broken.handle)
     monkeypatch.setattr(both.before.sad, "export", lambda: beyond)
     monkeypatch.setattr(both.before.sad, "export_all", lambda: records_of(beyond))
     (left_out,) = both.stop(one_by_one=one_by_one)
-    assert left_out.why == "the SA 0x00002002: Invalid argument"
-    assert both.spis() == [0x1001, 0x1002, 0x2001]
+    assert left_out.why == "the SA 0x00002001: Invalid argument"
+    assert both.spis() == [0x1001, 0x1002, 0x2002]
     assert len(both.sent()) == 1
 
 

@@ -165,7 +165,7 @@ class HandOverChannel:
         return got
 
     def _exactly(self, count: int, deadline: float) -> bytearray:
-        """Memory grows with what comes, not with what is announced, by a piece. Keys may be in it: nothing of it is left elsewhere."""
+        """Memory grows by a piece with what comes, not with what is announced. Keys may be in it: none is left elsewhere."""
         pieces: list[bytearray] = []
         try:
             for at in range(0, count, _PIECE):
