@@ -11,6 +11,7 @@ import errno
 import os
 import subprocess
 import threading
+import time
 from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,6 +162,15 @@ def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_
     assert (state.ike, state.host) == (bytearray(b"IKE"), HOST)
     assert state.traffic["to-b"].packets_in == 3
     assert [(one.tunnel, one.interface, bytes(one.packet.packet)) for one in sas.waiting] == [("to-b", "ipsec0", b"clear")]
+
+
+def test_the_gap_begins_when_the_last_burst_is_done(given, engine, successor, offered):
+    """What is left to do then takes its time too, and nobody forwards."""
+    begun: list[int] = []
+    engine.ike.finish = lambda: begun.append(time.monotonic_ns())
+    successor.take(forwards, goes_on)
+    given.hand_over(engine, successor, offered)
+    assert 0 < successor.states[0].stopped <= begun[0]
 
 
 def test_a_program_that_lays_records_out_otherwise_gets_sas_one_by_one(given, engine, successor, offered, noting):

@@ -282,11 +282,10 @@ class Giving:
         try:
             plane.pause_receiving()
             plane.stop_ike()
-            host = self._last_look(engine, successor, offered)
+            host, stopped = self._last_look(engine, successor, offered)
         except BaseException as error:
             _read_on(plane, error)
             raise
-        stopped = time.monotonic_ns()
         self._given_away = True
         try:
             self._parts.metrics.leave()
@@ -322,13 +321,14 @@ class Giving:
             if time.monotonic() >= deadline:
                 raise HandOverError("the other process did not go on in time")
 
-    def _last_look(self, engine: Engine, successor: SuccessorProcess, offered: Offered) -> InheritedHost:
-        """All that was read before is done, and the successor is what it said: the last that may fail."""
+    def _last_look(self, engine: Engine, successor: SuccessorProcess, offered: Offered) -> tuple[InheritedHost, int]:
+        """All that was read before is done, and when it was; and the successor is what it said: the last that may fail."""
         deadline = time.monotonic() + IDLE_S
         while not engine.plane.is_idle():
             if time.monotonic() > deadline:
                 raise HandOverError(f"the data plane was not done with its packets within {IDLE_S:g} s; ask again")
             os.sched_yield()
+        stopped = time.monotonic_ns()
         for channel in PuntChannel:
             for event in _until_empty(lambda channel=channel: list(engine.sad.events(channel))):  # type: ignore[misc]
                 engine.events.handle(event)
@@ -340,7 +340,7 @@ class Giving:
             raise HandOverError("interfaces or sockets of the gateway changed meanwhile; ask again")
         if successor.has_ended or successor.channel.has_ended():
             raise HandOverError("the successor has ended")
-        return host
+        return host, stopped
 
     def _ike_state(self, engine: Engine, host: InheritedHost) -> tuple[MessageKind, bytearray]:
         """The successor forwards by then: where there is none, it is to negotiate anew."""
