@@ -242,8 +242,8 @@ struct dp_sa_state {
     uint16_t last_drop;
     uint8_t goes_on;
     uint8_t pad[5];
-    struct dp_path path;             /* outbound, as it was; an import goes by its parameters */
     struct dp_addr peer;             /* inbound; family 0: an import goes by its parameters */
+    struct dp_path path;             /* outbound, as it was; an import goes by its parameters */
     uint64_t drops[DP_DROP_COUNT];   /* by reason */
     uint64_t words[DP_WINDOW_WORDS]; /* window / 64 + 1, the newest first: bit b of word k: sequence / 64 - k, times 64, plus b */
 };
@@ -272,22 +272,30 @@ int dp_sa_snapshot(struct dp *dp, dp_sa_id id, uint32_t most, struct dp_sa_state
 int dp_sa_import(struct dp *dp, unsigned direction, const struct dp_sa_params *params, const uint8_t *keymat, size_t keymat_octets,
                  const struct dp_selector *selectors, size_t selector_count, const struct dp_sa_state *state, dp_sa_id *id);
 
-/* Many at once, in the little time that nobody forwards: what is known before is installed before, and waits for the rest. */
+/* Many at once, in the little time that nobody forwards: what is known before is installed before, and waits for the rest.
+ *
+ * Records lie one behind the other. Each is no longer than what its SA has: this head, the state up to its path, the words of its
+ * window, its drops that are not 0 (two uint64_t: reason, count), its keying material, and zeros to a multiple of 8 octets. */
 struct dp_sa_record {
-    struct dp_sa_state state;
-    uint32_t keymat_octets;
-    uint8_t keymat[DP_KEYMAT_ROOM];
-    uint8_t pad[4];
+    uint32_t octets; /* with its head */
+    uint16_t drops, keymat_octets;
 };
-/* dp_sa_export of `n` SAs. 0, or -errno and none has left; -EINVAL: one is named twice. */
-int dp_sa_export_many(struct dp *dp, const dp_sa_id *ids, size_t n, struct dp_sa_record *out);
-/* dp_sa_install without keying material and state: the SA neither seals nor opens (retired) before dp_sa_go_on_many. */
+/* A state and its keying material as a record; its octets, also where it does not fit into `room` and is not written. -EINVAL: no
+ * SA has so long a key, or such a window. */
+int dp_sa_record_write(const struct dp_sa_state *state, const uint8_t *keymat, size_t keymat_octets, uint8_t *out, size_t room);
+/* dp_sa_retire of `n` SAs. -ENOENT of one: the others are retired all the same. */
+int dp_sa_retire_many(struct dp *dp, const dp_sa_id *ids, size_t n);
+/* dp_sa_export of `n` SAs, a record of each. 0, or -errno and none has left: -EINVAL: one is named twice; -ENOBUFS: they take
+ * `*octets`, and `room` is less. What was written by then stays for the caller to wipe. */
+int dp_sa_export_many(struct dp *dp, const dp_sa_id *ids, size_t n, uint8_t *out, size_t room, size_t *octets);
+/* dp_sa_install without keying material and state: the SA neither seals nor opens (retired) before dp_sa_go_on_many, for which it
+ * has its memory already. */
 int dp_sa_install_waiting(struct dp *dp, unsigned direction, const struct dp_sa_params *params, const struct dp_selector *selectors,
                           size_t selector_count, dp_sa_id *id);
-/* SAs that wait go on from these states, while no device is read. 0, or -errno of the one behind the `done` that do: -EBUSY:
- * devices are read, or a loop still has a burst (dp_receive_idle); -EPERM: it never waited, or does no more; -ENOENT, -EINVAL,
- * -ENOMEM. */
-int dp_sa_go_on_many(struct dp *dp, const dp_sa_id *ids, size_t n, const struct dp_sa_record *records, size_t *done);
+/* SAs that wait go on from these records, which are theirs by their order (0: nobody's), while no device is read. How many do not,
+ * and in `errors`, of each, 0 or -errno: -EPERM: it never waited, or does no more; -ENOENT, -EINVAL, -ENOMEM. Or -errno, and none
+ * goes on: -EBUSY: devices are read, or a loop still has a burst (dp_receive_idle); -EINVAL: these are no `n` records. */
+int dp_sa_go_on_many(struct dp *dp, const dp_sa_id *ids, size_t n, const uint8_t *records, size_t octets, int32_t *errors);
 
 /* Takes an SPI that somebody named already, as dp_spi_allocate would have. -EEXIST: its slot is taken; -EINVAL. */
 int dp_spi_claim(struct dp *dp, uint32_t spi);

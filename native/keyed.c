@@ -5,23 +5,35 @@
 
 #include "keys.h"
 
+size_t dp_keyed_keymat_octets(const struct dp_cipher *c) {
+    return (size_t)c->key_octets + c->salt_octets + c->integ_key_octets;
+}
+
+int dp_keyed_set(const struct dp_cipher *c, void *context, const uint8_t *keymat, size_t octets, uint8_t *salt) {
+    if (octets != dp_keyed_keymat_octets(c))
+        return -EINVAL;
+    const uint8_t *rest = keymat + c->key_octets;
+    int error = c->init(c, context, keymat, c->integ_key_octets != 0 ? rest + c->salt_octets : NULL);
+    if (error == 0)
+        memcpy(salt, rest, c->salt_octets);
+    return error;
+}
+
 int dp_keyed_new(struct dp_arena *arena, unsigned provider, unsigned encr, unsigned integ, unsigned key_octets,
                  const uint8_t *keymat, size_t octets, const struct dp_cipher **cipher, void **context, uint8_t *salt) {
     const struct dp_cipher *c = dp_cipher_find(provider, encr, integ, key_octets);
     if (c == NULL)
         return -ENOTSUP;
-    if (octets != (size_t)c->key_octets + c->salt_octets + c->integ_key_octets)
+    if (octets != dp_keyed_keymat_octets(c))
         return -EINVAL;
     void *keyed = dp_arena_alloc(arena, c->context_octets);
     if (keyed == NULL)
         return -ENOMEM;
-    const uint8_t *rest = keymat + c->key_octets;
-    int error = c->init(c, keyed, keymat, c->integ_key_octets != 0 ? rest + c->salt_octets : NULL);
+    int error = dp_keyed_set(c, keyed, keymat, octets, salt);
     if (error != 0) {
         dp_arena_free(arena, keyed, c->context_octets);
         return error;
     }
-    memcpy(salt, rest, c->salt_octets);
     *cipher = c;
     *context = keyed;
     return 0;

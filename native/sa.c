@@ -175,13 +175,13 @@ static int publish_outbound(struct dp *dp, struct dp_sa *sa) {
     return 0;
 }
 
-static int keep_keymat(struct dp *dp, struct dp_sa *sa, const uint8_t *keymat, size_t octets) {
-    sa->keymat = dp_arena_alloc(dp->arena, octets);
-    if (sa->keymat == NULL)
-        return -ENOMEM;
-    memcpy(sa->keymat, keymat, octets);
-    sa->keymat_octets = octets;
-    return 0;
+/* Room in the arena for its key, by its suite. */
+static int key_room(struct dp *dp, struct dp_sa *sa) {
+    const struct dp_cipher *c = sa->esp.cipher;
+    sa->keymat_octets = dp_keyed_keymat_octets(c);
+    sa->esp.context = dp_arena_alloc(dp->arena, c->context_octets);
+    sa->keymat = dp_arena_alloc(dp->arena, sa->keymat_octets);
+    return sa->esp.context != NULL && sa->keymat != NULL ? 0 : -ENOMEM;
 }
 
 int dp_sa_install(struct dp *dp, unsigned direction, const struct dp_sa_params *params, const uint8_t *keymat, size_t keymat_octets,
@@ -191,11 +191,17 @@ int dp_sa_install(struct dp *dp, unsigned direction, const struct dp_sa_params *
 
 int dp_sa_set_key(struct dp *dp, struct dp_sa *sa, const uint8_t *keymat, size_t octets) {
     const struct dp_cipher *c = sa->esp.cipher;
-    int error = dp_keyed_new(dp->arena, dp->config.provider, c->encr, c->integ, c->key_octets, keymat, octets, &sa->esp.cipher,
-                             &sa->esp.context, sa->esp.salt);
+    int error = dp_keyed_set(c, sa->esp.context, keymat, octets, sa->esp.salt);
     if (error == 0)
         error = seed_ivs(dp, sa);
-    return error == 0 ? keep_keymat(dp, sa, keymat, octets) : error;
+    if (error == 0) {
+        memcpy(sa->keymat, keymat, octets);
+        return 0;
+    }
+    c->finish(sa->esp.context);
+    explicit_bzero(sa->esp.context, c->context_octets);
+    explicit_bzero(sa->esp.salt, sizeof sa->esp.salt);
+    return error;
 }
 
 /* Without a key it waits for one: whoever looks at it, as at one that is retired, reads the sizes of its suite alone. */
@@ -203,8 +209,9 @@ static int set_suite(struct dp *dp, struct dp_sa *sa, const struct dp_sa_params 
     sa->esp.cipher = dp_cipher_find(dp->config.provider, p->encr, p->integ, p->key_octets);
     if (sa->esp.cipher == NULL)
         return -ENOTSUP;
-    if (keymat != NULL)
-        return dp_sa_set_key(dp, sa, keymat, octets);
+    int error = key_room(dp, sa);
+    if (error != 0 || keymat != NULL)
+        return error != 0 ? error : dp_sa_set_key(dp, sa, keymat, octets);
     sa->waits = true;
     atomic_fetch_or_explicit(&sa->generation, DP_SA_RETIRED, memory_order_relaxed);
     return 0;

@@ -47,10 +47,11 @@ struct dp_sa {
     bool opaque;         /* later fragments alone (RFC 4301 §7.2); outbound: since its CHILD was pointed at it */
     uint64_t *ring;
     size_t ring_octets;
-    uint8_t *keymat; /* as it was installed, in the key arena: an export takes it along. NULL: taken and wiped */
+    uint8_t
+        *keymat; /* as it was installed, in the key arena: an export takes it along. NULL: taken and wiped; zeros while it waits */
     size_t keymat_octets;
     uint64_t sequence_end;            /* the last one that there is */
-    bool waits;                       /* for its key and its state, see dp_sa_go_on_many */
+    bool waits;                       /* for its key and its state, see dp_sa_go_on_many; it has room for them */
     bool named;                       /* among those that dp_sa_export_many is looking at */
     uint64_t bound;                   /* dp_sa_reserve, dp_sa_publish; 0: none */
     uint64_t settled;                 /* dp_epoch_mark of retiring it, or of its first bound */
@@ -84,7 +85,8 @@ static inline struct dp_sa *dp_sa_by_spi(const struct dp_sa_table *t, uint32_t s
     struct dp_sa *sa = atomic_load_explicit(&t->inbound[spi & t->slot_mask], memory_order_acquire);
     return sa != NULL && sa->esp.spi == spi ? sa : NULL;
 }
-/* Gives an SA that has none its key, by the suite that it has. -errno. */
+/* Gives an SA that has none its key, by the suite that it has, in the room that it has for it. -errno, and it has none as before.
+ */
 int dp_sa_set_key(struct dp *dp, struct dp_sa *sa, const uint8_t *keymat, size_t octets);
 /* By name, for the control thread. */
 struct dp_sa *dp_sa_by_id(const struct dp *dp, dp_sa_id id);

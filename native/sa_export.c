@@ -22,17 +22,24 @@ static bool cloned(const struct dp *dp, const struct dp_sa *sa) {
 }
 
 int dp_sa_retire(struct dp *dp, dp_sa_id id) {
-    struct dp_sa *sa = dp_sa_by_id(dp, id);
-    if (sa == NULL)
-        return -ENOENT;
-    if (retired(sa))
-        return 0;
-    atomic_fetch_or_explicit(&sa->generation, DP_SA_RETIRED, memory_order_seq_cst);
-    sa->settled = dp_epoch_mark(dp);
-    return 0;
+    return dp_sa_retire_many(dp, &id, 1);
 }
 
-static void wipe(struct dp *dp, struct dp_sa *sa) {
+int dp_sa_retire_many(struct dp *dp, const dp_sa_id *ids, size_t n) {
+    int error = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct dp_sa *sa = dp_sa_by_id(dp, ids[i]);
+        if (sa == NULL)
+            error = -ENOENT;
+        else if (!retired(sa)) {
+            atomic_fetch_or_explicit(&sa->generation, DP_SA_RETIRED, memory_order_seq_cst);
+            sa->settled = dp_epoch_mark(dp);
+        }
+    }
+    return error;
+}
+
+void dp_sa_wipe_key(struct dp *dp, struct dp_sa *sa) {
     dp_keyed_free(dp->arena, sa->esp.cipher, sa->esp.context);
     sa->esp.context = NULL;
     dp_arena_free(dp->arena, sa->keymat, sa->keymat_octets);
@@ -45,7 +52,7 @@ int dp_sa_can_leave(const struct dp *dp, const struct dp_sa *sa, size_t room) {
         return -ENOENT;
     if (!retired(sa))
         return -EPERM;
-    if (sa->keymat == NULL)
+    if (sa->keymat == NULL || sa->waits)
         return -EALREADY;
     if (cloned(dp, sa))
         return -EKEYEXPIRED;
@@ -66,7 +73,7 @@ int dp_sa_export(struct dp *dp, dp_sa_id id, struct dp_sa_state *state, uint8_t 
     int octets = (int)sa->keymat_octets;
     dp_sa_state_save(sa, state);
     memcpy(keymat, sa->keymat, sa->keymat_octets);
-    wipe(dp, sa);
+    dp_sa_wipe_key(dp, sa);
     return octets;
 }
 

@@ -1,4 +1,4 @@
-"""The SAs of a SAD as values that go to another process: their state, and since when they are there."""
+"""The SAs of a SAD as they go to another process, where they wait: one by one as values, or as records of the data plane."""
 
 from __future__ import annotations
 
@@ -8,29 +8,26 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from msgspec import Struct
 
 from ipsec_dp.dataplane import Direction, ExportedSa, SaHandle
-from ipsec_dp.dataplane.moving import RECORD_OCTETS, put_record, record_layout
+from ipsec_dp.dataplane.moving import record_layout, records_of_values
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.ipsec.spi import spi_text
 from ipsec_dp.util.leaves import Here, Sealed
 from ipsec_dp.util.wiping import wipe
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Iterable
 
-    from ipsec_dp.dataplane import OuterPath, SaParams
+    from ipsec_dp.dataplane import OuterPath
 
 ELSEWHERE: Final = b"\0"
 """In the place of a key: too short to be one of any suite."""
 
 
 class CarriedSa(Struct, frozen=True, forbid_unknown_fields=True):
-    """`installed`: seconds of this host's clock. `reported`: conditions that were acted on, or told, already. `handle`: what its
-    source has it by."""
+    """`reported`: conditions that were acted on, or told, already. `handle`: what its source has it by."""
 
     sa: Sealed[ExportedSa]
-    installed: Here[float]
     reported: Sealed[int]
-    handle: Here[int] = 0
+    handle: Here[int]
 
 
 class CarriedSad(Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +60,7 @@ class KeysElsewhere:
 
 class CarriedRecords(Struct, frozen=True, forbid_unknown_fields=True):
     """As `CarriedSad`, for a process of the same `layout` (`record_layout`) in which they wait: one record of the data plane for
-    each of `handles`, as the source has them. `reported`: by place, where there is any."""
+    each of `handles`, as the source has them, in their order. `reported`: by place, where there is any."""
 
     layout: Here[bytes]
     handles: Here[list[int]]
@@ -85,74 +82,23 @@ class CarriedRecords(Struct, frozen=True, forbid_unknown_fields=True):
         """Raises DataPlaneError (EINVAL) for what cannot be read here."""
         if self.layout != record_layout():
             raise DataPlaneError(errno.EINVAL, "the records of SAs are of another layout: they are to be carried one by one")
-        if len(self.records) != len(self.handles) * RECORD_OCTETS:
-            raise DataPlaneError(errno.EINVAL, f"{len(self.records)} octets are no records of {len(self.handles)} SAs")
 
 
 class NotCarried(NamedTuple):
-    """`waiting`: SAs for which no record came, which wait on; `rest`: as the source has them, those that nobody waited for."""
+    """`waiting`: SAs for which no record came, which wait on; `rest`: as the source has them, those that nobody waited for;
+    `refused`: SPI and why, of those that cannot go on from their records, which wait on too."""
 
     waiting: tuple[SaHandle, ...]
     rest: tuple[int, ...]
-
-
-def in_order(
-    carried: CarriedRecords, ours: Mapping[int, SaHandle], waiting: Container[SaHandle]
-) -> tuple[list[SaHandle], list[int], tuple[int, ...]]:
-    """The SAs that both sides have, their places among the records, and the others. `ours`: by the source's handle."""
-    found = [ours.get(handle) for handle in carried.handles]
-    places = [place for place, handle in enumerate(found) if handle is not None and handle in waiting]
-    rest = () if len(places) == len(found) else tuple({*carried.handles} - {carried.handles[place] for place in places})
-    return [handle for place in places if (handle := found[place]) is not None], places, rest
-
-
-def records_at(carried: CarriedRecords, places: list[int]) -> bytearray:
-    """The records at these places, in their order; the others are wiped, and so are all in `carried`."""
-    if places == list(range(len(carried.handles))):
-        return carried.records
-    found = bytearray(len(places) * RECORD_OCTETS)
-    view = memoryview(carried.records)
-    for to, place in enumerate(places):
-        found[to * RECORD_OCTETS : (to + 1) * RECORD_OCTETS] = view[place * RECORD_OCTETS : (place + 1) * RECORD_OCTETS]
-    view.release()
-    carried.wipe()
-    return found
+    refused: tuple[tuple[int, str], ...] = ()
 
 
 def records_of(carried: CarriedSad) -> CarriedRecords:
-    """SAs that came one by one, from a program that lays records out otherwise, as records of ours. Raises DataPlaneError (EINVAL),
-    and none is left."""
-    records = bytearray(len(carried.sas) * RECORD_OCTETS)
+    """SAs that came one by one, from a program that lays records out otherwise, as records of ours. All keying material in it is
+    wiped. Raises DataPlaneError (EINVAL), and none is left."""
     try:
-        for place, each in enumerate(carried.sas):
-            put_record(each.sa, records, place)
-    except DataPlaneError:
-        wipe(records)
-        raise
+        records = records_of_values([each.sa for each in carried.sas])
     finally:
         carried.wipe()
     reported = {place: each.reported for place, each in enumerate(carried.sas) if each.reported}
     return CarriedRecords(record_layout(), [each.handle for each in carried.sas], reported, records, carried.left_out)
-
-
-class Arrivals:
-    """What was carried and waits for whoever installs it; each once."""
-
-    def __init__(self, carried: CarriedSad) -> None:
-        self._waiting: dict[tuple[int, int], list[CarriedSa]] = {}
-        for each in carried.sas:
-            self._waiting.setdefault((each.sa.direction, each.sa.spi), []).append(each)
-
-    @property
-    def rest(self) -> list[ExportedSa]:
-        """Those that nobody has installed."""
-        return [each.sa for waiting in self._waiting.values() for each in waiting]
-
-    def take(self, params: SaParams) -> CarriedSa:
-        """The state of this SA. Raises DataPlaneError (ENOKEY) when there is none: without it the same key would begin anew with
-        numbers that were used."""
-        waiting = self._waiting.get((params.direction, params.spi), [])
-        for place, each in enumerate(waiting):
-            if each.sa.is_of(params):
-                return waiting.pop(place)
-        raise DataPlaneError(errno.ENOKEY, f"no state was carried of the {params.direction.name.lower()} SA {spi_text(params.spi)}")

@@ -13,15 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ipsec_dp.databases.carried_sas import (
-    Arrivals,
-    CarriedRecords,
-    CarriedSa,
-    CarriedSad,
-    NotCarried,
-    in_order,
-    records_at,
-)
+from ipsec_dp.databases.carried_sas import CarriedRecords, CarriedSa, CarriedSad, NotCarried
 from ipsec_dp.dataplane import Channel, Direction, Offload, PuntKind, SaCondition, SaFlag, SaHandle, SaParams, owner_of
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
@@ -149,6 +141,8 @@ class ChildSa:
 
 
 _NONE = 2**32 - 1
+_NOBODYS = SaHandle(0)
+_NONE_TOLD = SaFlag(0)
 _NO_LINK = 2**16 - 1
 
 
@@ -209,7 +203,6 @@ class Sad:
         self._by_spi: dict[int, set[SaHandle]] = {}  # outbound SAs: peers choose these SPIs, so two may have one
         self._senders: dict[_Ends, set[SaHandle]] = {}  # outbound SAs by both ends of their path
         self._users: dict[SaHandle, dict[int, ChildSa]] = {}  # CHILD_SAs that send or receive by an SA
-        self._arrivals: Arrivals | None = None
         self._waits = False  # whether what is installed now waits for `import_all`
         self._waiting: dict[SaHandle, None] = {}
         self._unowned: Unowned | None = None
@@ -252,8 +245,7 @@ class Sad:
         caller wipes the keys either way."""
         if self._unowned is not None:
             return self._owned(params, self._unowned)
-        carried = None if self._arrivals is None else self._arrivals.take(params)
-        handle = self._put(params, carried)
+        handle = self._put(params)
         self.records[handle] = SaRecord(
             handle,
             params.direction,
@@ -262,9 +254,8 @@ class Sad:
             params.suite,
             tuple(params.selectors),
             params.limits,
-            self._now() if carried is None else carried.installed,
+            self._now(),
             params.path,
-            reported=SaFlag(0 if carried is None else carried.reported),
             replay_window=params.replay_window if params.direction is Direction.INBOUND else None,
             fragments_also=params.fragments_also,
             worker=owner_of(params.tunnel, self._plane.workers, params.resource),
@@ -277,11 +268,9 @@ class Sad:
             self._senders.setdefault(_ends(params.path), set()).add(handle)
         return handle
 
-    def _put(self, params: SaParams, carried: CarriedSa | None) -> SaHandle:
-        """Into the data plane: one that begins, one that goes on, or one that is to wait."""
+    def _put(self, params: SaParams) -> SaHandle:
+        """Into the data plane: one that begins, or one that is to wait."""
         owner = owner_of(params.tunnel, self._plane.workers, params.resource)
-        if carried is not None:
-            return self._plane.import_sa(params, carried.sa, owner)
         if not self._waits:
             return self._plane.install(params, owner)
         handle = self._plane.install_waiting(params, owner)
@@ -407,8 +396,7 @@ class Sad:
 
     def retire(self) -> None:
         """No SA seals or opens any more, for good: `export` is to follow."""
-        for handle in self.records:
-            self._plane.retire(handle)
+        self._plane.retire_many(list(self.records))
 
     def export_sa(self, handle: SaHandle) -> ExportedSa:
         """One SA whole, which is retired by this. Raises DataPlaneError, as `DataPlane.export_sa`."""
@@ -418,25 +406,24 @@ class Sad:
         """All SAs whole, which are retired by this. Raises DataPlaneError (EAGAIN), and none has left, while a loop has packets
         from before: it is to be asked again."""
         leaving, left_out = self._leaving()
-        each = [
-            CarriedSa(self.export_sa(record.handle), record.installed, int(record.reported), int(record.handle))
-            for record in leaving
-        ]
+        each = [CarriedSa(self.export_sa(record.handle), int(record.reported), int(record.handle)) for record in leaving]
         return CarriedSad(tuple(each), left_out)
 
     def export_all(self) -> CarriedRecords:
         """`export`, in one call of the data plane, for `import_all` of a process of the same `record_layout`."""
-        leaving = list(self.records.values())
+        leaving = list(self.records)
         left_out: tuple[tuple[int, str], ...] = ()
         try:
-            records = self._plane.export_many(list(self.records))
+            records = self._plane.export_many(leaving)
         except DataPlaneError as error:
             if error.errno == errno.EAGAIN:
                 raise
-            leaving, left_out = self._leaving()  # one of them cannot, which is looked for
-            records = self._plane.export_many([record.handle for record in leaving])
-        reported = {place: int(record.reported) for place, record in enumerate(leaving) if record.reported}
-        return CarriedRecords(record_layout(), [int(record.handle) for record in leaving], reported, records, left_out)
+            those, left_out = self._leaving()  # one of them cannot, which is looked for
+            leaving = [record.handle for record in those]
+            records = self._plane.export_many(leaving)
+        told = [self.records[handle].reported for handle in leaving]
+        reported = {place: int(flags) for place, flags in enumerate(told) if flags != _NONE_TOLD}
+        return CarriedRecords(record_layout(), list[int](leaving), reported, records, left_out)
 
     def _leaving(self) -> tuple[list[SaRecord], tuple[tuple[int, str], ...]]:
         """The SAs that can leave, all of them now, and SPI and why of those that cannot. All are retired. As `export`."""
@@ -454,17 +441,6 @@ class Sad:
                 leaving.append(record)
         return leaving, tuple(left_out)
 
-    @contextmanager
-    def importing(self, carried: CarriedSad) -> Iterator[Arrivals]:
-        """Within it `install` takes the state of each SA from what was carried, and refuses one of which there is none (ENOKEY).
-        All keying material in it is wiped then; `Arrivals.rest` names what nobody has installed."""
-        self._arrivals = Arrivals(carried)
-        try:
-            yield self._arrivals
-        finally:
-            self._arrivals = None
-            carried.wipe()
-
     @property
     def waiting(self) -> tuple[SaHandle, ...]:
         """The SAs that `awaiting` made and that have not gone on."""
@@ -481,21 +457,25 @@ class Sad:
 
     def import_all(self, carried: CarriedRecords, ours: Mapping[int, SaHandle]) -> NotCarried:
         """The SAs that wait go on from these records, while receiving is paused; `ours`: which they are, by the source's handle.
-        All keying material in it is wiped, whatever comes of it. Raises DataPlaneError: as `DataPlane.go_on`; EINVAL also for
-        records of another layout."""
+        All keying material in it is wiped, whatever comes of it. Raises DataPlaneError, and none goes on: as `DataPlane.go_on`;
+        EINVAL also for records of another layout."""
         try:
             carried.check()
-            handles, places, rest = in_order(carried, ours, self._waiting)
-            self._plane.go_on(handles, records_at(carried, places))
-        except BaseException:
+            known = [ours.get(handle, _NOBODYS) for handle in carried.handles]
+            found = [handle if handle in self._waiting else _NOBODYS for handle in known]
+            refused = self._plane.go_on(found, carried.records)
+        finally:
             carried.wipe()
-            raise
-        for handle in handles:
-            del self._waiting[handle]
+        rest = tuple(carried.handles[place] for place, handle in enumerate(found) if handle == _NOBODYS)
         for place, flags in carried.reported.items():
-            if (handle_there := ours.get(carried.handles[place])) is not None:
-                self.records[handle_there].reported = SaFlag(flags)
-        return NotCarried(self.waiting, rest)
+            if found[place] != _NOBODYS:
+                self.records[found[place]].reported = SaFlag(flags)
+        if not refused and len(found) - len(rest) == len(self._waiting):
+            self._waiting.clear()  # each of them, since each goes on once
+        else:
+            gone_on = {*found}.difference(found[place] for place in refused)
+            self._waiting = {handle: None for handle in self._waiting if handle not in gone_on}
+        return NotCarried(self.waiting, rest, tuple((self.records[found[place]].spi, why) for place, why in refused.items()))
 
     @contextmanager
     def adopting(self) -> Iterator[Unowned]:

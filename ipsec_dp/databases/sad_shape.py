@@ -107,9 +107,9 @@ class ToldSad:
         now = [child for number, child in children.items() if ends.get(number) != (child.inbound, child.outbound)]
         now = [child for child in now if child.tunnel in names]
         said = SadShape(
-            gone=[int(handle) for handle in paths.keys() - sas.keys()],
+            gone=[int(handle) for handle in paths if handle not in sas],
             sas=[self._sa(one) for one in new],
-            ended=list(ends.keys() - children.keys()),
+            ended=[number for number in ends if number not in children],
             children=[self._child(child) for child in now],
         )
         for gone in said.gone:

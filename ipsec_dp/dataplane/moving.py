@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -37,22 +38,25 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.suites import Suite
 
 OCTETS_MOST = 65535  # of an inner packet
-RECORD_OCTETS = ffi.sizeof("struct dp_sa_record")
 
 
 def record_layout() -> bytes:
     """What two programs have in common when the one reads the other's records; else SAs go one by one, as values."""
-    shape = RECORD_OCTETS, ffi.sizeof("struct dp_sa_state"), SA_MODEL, sys.byteorder, DROP_NAMES
+    fields = [(name, field.offset) for name, field in ffi.typeof("struct dp_sa_state").fields]
+    shape = fields, ffi.sizeof("struct dp_sa_record"), SA_MODEL, sys.byteorder, DROP_NAMES
     return hashlib.sha256(repr(shape).encode()).digest()
 
 
-def put_record(sa: ExportedSa, records: bytearray, place: int) -> None:
-    """One that came as a value as the record at that place, for `go_on`. Raises DataPlaneError (EINVAL)."""
-    c, record = state_of(sa, 0), ffi.from_buffer("struct dp_sa_record[]", records)[place]
-    if len(sa.keymat) > lib.DP_KEYMAT_ROOM:
-        raise DataPlaneError(errno.EINVAL, f"{sa!r} has more keying material than any suite")
-    record.state, record.keymat_octets = c[0], len(sa.keymat)
-    ffi.memmove(record.keymat, sa.keymat, len(sa.keymat))
+def records_of_values(sas: Sequence[ExportedSa]) -> bytearray:
+    """SAs that came as values as records for `go_on`, in their order. Raises DataPlaneError (EINVAL), and none is left."""
+    states = [(state_of(sa, 0), ffi.from_buffer("uint8_t[]", sa.keymat), len(sa.keymat)) for sa in sas]
+    write = lib.dp_sa_record_write
+    octets = [check(write(*state, ffi.NULL, 0), f"{sa!r} as a record") for sa, state in zip(sas, states, strict=True)]
+    records = bytearray(sum(octets))
+    c, at = ffi.from_buffer("uint8_t[]", records), 0
+    for state, room in zip(states, octets, strict=True):
+        at += write(*state, c + at, room)
+    return records
 
 
 class Moving(IkeGate):
@@ -123,33 +127,37 @@ class Moving(IkeGate):
         check(result, f"installing the {params.direction.name.lower()} SA {spi_text(params.spi)}, which is to wait")
         return SaHandle(handle[0])
 
+    def retire_many(self, handles: Sequence[SaHandle]) -> None:
+        """`retire`, of all of them."""
+        check(lib.dp_sa_retire_many(self.c, handles, len(handles)), "retiring SAs")
+
     def export_many(self, handles: Sequence[SaHandle]) -> bytearray:
         """These SAs whole, all of them retired by this, or none has left (DataPlaneError, as `export_sa`; EINVAL: one is named
-        twice). RECORD_OCTETS of each for `go_on` of a process of the same `record_layout`; whoever has them wipes them."""
-        c, retire = self.c, lib.dp_sa_retire
-        for handle in handles:
-            check(retire(c, handle), "retiring an SA")
-        records = bytearray(len(handles) * RECORD_OCTETS)
-        into = ffi.from_buffer("struct dp_sa_record[]", records)
-        try:
-            check(lib.dp_sa_export_many(c, handles, len(handles), into), "exporting SAs")
-        except DataPlaneError:
+        twice). A record of each for `go_on` of a process of the same `record_layout`; whoever has them wipes them."""
+        ids, octets, records = ffi.new("dp_sa_id[]", handles), ffi.new("size_t *"), bytearray()
+        check(lib.dp_sa_retire_many(self.c, ids, len(ids)), "retiring SAs")
+        while True:  # how much they take first; a packet that one drops may make it more
+            room = ffi.from_buffer("uint8_t[]", records)
+            result = lib.dp_sa_export_many(self.c, ids, len(ids), room, len(records), octets)
+            if result == 0:
+                return records
             wipe(records)
-            raise
-        return records
+            if result != -errno.ENOBUFS:
+                check(result, "exporting SAs")
+            records = bytearray(octets[0])
 
-    def go_on(self, handles: Sequence[SaHandle], records: bytearray) -> None:
-        """SAs that wait go on from these records, in their order, while receiving is paused. The records are wiped. Raises
-        DataPlaneError (EBUSY: devices are read; EPERM: one does not wait), and those before it do go on."""
-        done = ffi.new("size_t *")
+    def go_on(self, handles: Sequence[int], records: bytearray) -> dict[int, str]:
+        """SAs that wait go on from these records, in their order (0: a record that is nobody's), while receiving is paused. The
+        records are wiped. Which of them do not, by their place, and why: the core cannot take their state, or they do not wait.
+        Raises DataPlaneError, and none does (EBUSY: devices are read; EINVAL: these are no records of so many SAs)."""
+        errors = ffi.new("int32_t[]", len(handles))
         try:
-            if len(records) != len(handles) * RECORD_OCTETS:
-                raise DataPlaneError(errno.EINVAL, f"{len(records)} octets are no records of {len(handles)} SAs")
-            c = ffi.from_buffer("struct dp_sa_record[]", records)
-            result = lib.dp_sa_go_on_many(self.c, handles, len(handles), c, done)
-            check(result, f"going on with SAs, the one behind {done[0]} of them")
+            c = ffi.from_buffer("uint8_t[]", records)
+            if check(lib.dp_sa_go_on_many(self.c, handles, len(handles), c, len(records), errors), "going on with SAs") == 0:
+                return {}
         finally:
             wipe(records)
+        return {place: os.strerror(-error) for place, error in enumerate(errors) if error}
 
     def claim_spi(self, spi: int) -> None:
         """An inbound SPI that was announced to a peer elsewhere: as if it had been allocated here. Raises DataPlaneError (EEXIST:

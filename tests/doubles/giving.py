@@ -45,7 +45,7 @@ class Noting:
         self.notes: list[str] = []
         self.idle = True
         self.unready = 0  # times that an export finds a loop with a burst of before
-        self.carried = CarriedSad((CarriedSa(exported(), 1.0, 0),))
+        self.carried = CarriedSad((CarriedSa(exported(), 0, 7),))
         self.records = CarriedRecords(record_layout(), [], {}, bytearray(KEY))
         self.octets = bytearray(b"IKE")
         self.kept = [KeptPacket(packet=bytearray(b"clear"), since=1, interface=1)]

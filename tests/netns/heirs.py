@@ -14,7 +14,7 @@ from ipaddress import ip_address
 
 import msgspec
 
-from ipsec_dp.databases.carried_sas import CarriedSad
+from ipsec_dp.databases.carried_sas import CarriedSad, records_of
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.dataplane import (
     Action,
@@ -66,7 +66,7 @@ class Tunnel:
         return self.plane.tun_offloads(0), self.plane.link_offloads(0)
 
     def install(self, *, carried: bool = False) -> None:
-        """Both SAs, their keys those of the test, or what was carried."""
+        """Both SAs, their keys those of the test; those that are carried wait for theirs."""
         child = self.sad.add_child(0, self._selectors)
 
         def params(direction: Direction, receiver: str, **more: object) -> SaParams:
@@ -134,8 +134,13 @@ def take(channel: socket.socket) -> Tunnel:
     tunnel = Tunnel(side, *descriptors, on=(Offload(on[0]), Offload(on[1])))
     send_message(channel, b"ready")
     carried, drops = msgspec.msgpack.decode(read_message(channel), type=tuple[CarriedSad, dict[str, int]])
-    with tunnel.sad.importing(carried):
+    with tunnel.sad.awaiting():
         tunnel.install(carried=True)
+    ours = {record.direction: handle for handle, record in tunnel.sad.records.items()}
+    while not tunnel.plane.is_idle():
+        os.sched_yield()
+    sources = {each.handle: ours[Direction(each.sa.direction)] for each in carried.sas}
+    assert tunnel.sad.import_all(records_of(carried), sources) == ((), (), ())
     tunnel.plane.resume_receiving()
     send_message(channel, b"goes on")
     assert not any(drops.values()), drops

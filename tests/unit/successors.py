@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
+from ipsec_dp.databases.carried_sas import records_of
 from ipsec_dp.dataplane import Direction, SaParams
 from ipsec_dp.rig.plane import OUTER, PlaneRig, selectors_of
 from tests.unit.sites import to_b
-
-if TYPE_CHECKING:
-    pass
 
 PACKET = to_b(bytes(72))  # 100 octets
 OTHER = {"a": "b", "b": "a"}
@@ -46,14 +42,17 @@ def succeed(site, name):
     after.protect(selectors_of(name))
     records, child = list(before.sad.records.values()), site.children[name]
     new_child = after.sad.add_child(0, child.selectors)
-    with after.sad.importing(over_the_wire(before.sad.export())) as arrivals:
+    ours = {}
+    with after.sad.awaiting():
         for record in records:
-            handle = after.sad.install(params_of(record))
+            ours[record.handle] = handle = after.sad.install(params_of(record))
             if record.handle == child.inbound:
                 after.sad.receive_by(new_child, handle)
             if record.handle == child.outbound:
                 after.sad.switch(new_child, handle)
-        assert arrivals.rest == []
+    after.plane.pause_receiving()
+    assert after.sad.import_all(records_of(over_the_wire(before.sad.export())), ours) == ((), (), ())
+    after.plane.resume_receiving()
     setattr(site, name, after)
     site.children[name] = new_child
     return before

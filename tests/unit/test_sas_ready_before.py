@@ -14,7 +14,6 @@ from ipsec_dp.databases.carried_sas import ELSEWHERE, CarriedSad, KeysElsewhere,
 from ipsec_dp.databases.sad_shape import StandingSad, ToldSad
 from ipsec_dp.dataplane import Counters, Direction, SaParams
 from ipsec_dp.dataplane.carried import EndpointValue
-from ipsec_dp.dataplane.moving import RECORD_OCTETS
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade import sas
 from ipsec_dp.gateway.upgrade.messages import GivenSas
@@ -88,7 +87,9 @@ def both():
 def test_they_wait_and_then_go_on_from_where_they_were(both, one_by_one):
     both.before.up(1)
     (first,) = both.before.sent()
+    both.after.clock.advance(7)
     assert both.tell() == []
+    assert {one.installed for one in both.after.sad.records.values()} == {both.before.gateway.clock.seconds - 7}
     assert (both.sent(), both.after.drops) == ([], {"retired": 1})
     (second,) = both.before.sent()
     assert both.stop(one_by_one=one_by_one) == []
@@ -138,6 +139,17 @@ def test_what_cannot_be_made_is_said_and_the_rest_is(both):
 # ---- what does not come
 
 
+def beyond_its_end(sad, handle):
+    """All SAs as values, this one with a number that there is not without ESN."""
+    carried = sad.export()
+    return CarriedSad(
+        tuple(
+            msgspec.structs.replace(each, sa=msgspec.structs.replace(each.sa, sequence=2**32)) if each.handle == handle else each
+            for each in carried.sas
+        )
+    )
+
+
 def test_where_what_changed_cannot_be_made_so_every_sa_ends_and_that_is_said(both, monkeypatch):
     both.before.up(1)
     both.tell()
@@ -165,6 +177,22 @@ def test_one_that_had_left_already_is_named_and_gone(both):
     assert both.spis() == [0x2001]
 
 
+@pytest.mark.parametrize("one_by_one", [False, True], ids=["records", "values"])
+def test_one_that_the_core_refuses_ends_alone_and_is_named(both, one_by_one, monkeypatch):
+    """Its sender has used more numbers than there are: whatever it would seal with might have been used."""
+    both.before.up(1, selectors=(selector("10.1.0.0/16", "10.2.9.0/24"),))
+    both.before.up(2)
+    both.tell()
+    broken = next(one for one in both.before.sad.records.values() if one.spi == 0x2001)
+    beyond = beyond_its_end(both.before.sad, broken.handle)
+    monkeypatch.setattr(both.before.sad, "export", lambda: beyond)
+    monkeypatch.setattr(both.before.sad, "export_all", lambda: records_of(beyond))
+    (left_out,) = both.stop(one_by_one=one_by_one)
+    assert left_out.why == "the SA 0x00002001: Invalid argument"
+    assert both.spis() == [0x1001, 0x1002, 0x2002]
+    assert len(both.sent()) == 1
+
+
 def test_values_that_cannot_be_are_one_error_and_wiped(both):
     both.before.up(1)
     carried = both.before.sad.export()
@@ -179,9 +207,12 @@ def test_values_that_cannot_be_are_one_error_and_wiped(both):
 def test_a_value_is_the_record_that_it_would_have_been(both):
     both.before.up(1)
     both.before.sent()
-    records = records_of(both.before.sad.export())
-    assert len(records.records) == 2 * RECORD_OCTETS
+    carried = both.before.sad.export()
+    as_it_was = over_the_wire(carried)
+    records = records_of(carried)
     assert bytes(keymat(SUITE, "out 1")) in records.records
+    assert not any(each.sa.keymat for each in carried.sas if any(each.sa.keymat))
+    assert records_of(as_it_was).records == records.records
 
 
 # ---- IKE comes after them

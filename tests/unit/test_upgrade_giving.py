@@ -11,6 +11,7 @@ import errno
 import os
 import subprocess
 import threading
+import time
 from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
@@ -163,6 +164,15 @@ def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_
     assert [(one.tunnel, one.interface, bytes(one.packet.packet)) for one in sas.waiting] == [("to-b", "ipsec0", b"clear")]
 
 
+def test_the_gap_begins_when_the_last_burst_is_done(given, engine, successor, offered):
+    """What is left to do then takes its time too, and nobody forwards."""
+    begun: list[int] = []
+    engine.ike.finish = lambda: begun.append(time.monotonic_ns())
+    successor.take(forwards, goes_on)
+    given.hand_over(engine, successor, offered)
+    assert 0 < successor.states[0].stopped <= begun[0]
+
+
 def test_a_program_that_lays_records_out_otherwise_gets_sas_one_by_one(given, engine, successor, offered, noting):
     successor.take(forwards, goes_on)
     assert given.hand_over(engine, successor, offered._replace(layout=bytes(32))) == GOES_ON
@@ -291,10 +301,10 @@ def test_a_gateway_that_cannot_be_handed_over_says_why_and_goes_on(given, parts,
 
 
 def test_packets_wait_for_no_more_child_sas_than_peers_wait_for(given, engine):
-    engine.sad.children = range(giving.CHILD_SAS_MOST + 1)
+    engine.children.spis = lambda: range(giving.CHILD_SAS_MOST + 1)
     with pytest.raises(ControlError, match=f"more than {giving.CHILD_SAS_MOST}; restart"):
         asked(given)
-    engine.sad.children = range(giving.CHILD_SAS_MOST)
+    engine.children.spis = lambda: range(giving.CHILD_SAS_MOST)
     assert given.engine_to_give() is engine
 
 

@@ -12,7 +12,7 @@ from ipsec_dp.databases.carried_sas import CarriedRecords
 from ipsec_dp.databases.sad_shape import SadShape, StandingSad
 from ipsec_dp.dataplane import Encapsulation
 from ipsec_dp.dataplane.carried import EndpointValue
-from ipsec_dp.dataplane.moving import RECORD_OCTETS, record_layout
+from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.gateway.upgrade import sas
 from ipsec_dp.gateway.upgrade.messages import GivenSas
 from ipsec_dp.gateway.upgrade.waiting import WaitingPacket, wait_on, waiting_in
@@ -78,7 +78,7 @@ def come_with_sas(before, spi, after, wait):
         GivenSas(
             stopped=0,
             shape=SadShape(gone=[], sas=[], ended=[], children=[]),
-            records=CarriedRecords(record_layout(), [], {}, bytearray(b"k" * RECORD_OCTETS)),
+            records=CarriedRecords(record_layout(), [], {}, bytearray(b"k" * 400)),
             expected=[(spi, EndpointValue.of(before.a.endpoint))],
             counters=before.b.plane.counters(),
             waiting=given(before.b),

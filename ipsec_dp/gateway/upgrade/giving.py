@@ -65,7 +65,7 @@ GOES_ON_EACH_S: Final = 0.05  # more for each SA: ten times what one takes
 ALIVE_S: Final = 1.0  # between two words to the service manager meanwhile
 CHANGING_S: Final = 10.0  # for whoever changes the host now
 GIVE_UP_S: Final = 5.0
-CHILD_SAS_MOST: Final = 2000  # IKE waits for all of them, and with more it was not tried for how long
+CHILD_SAS_MOST: Final = 2000  # of IKE, which waits for all of them, and with more it was not tried for how long
 
 
 class BrokenOffError(IpsecDpError):
@@ -167,7 +167,7 @@ class Giving:
             raise HandOverError(f"{waits_for} is not confirmed yet: first `ipsec-dp confirm {config.name}`")
         if engine.reloader.incomplete:
             raise HandOverError("a reload broke off in the middle, or the host lacks something since an upgrade: reload first")
-        if (count := len(engine.sad.children)) > CHILD_SAS_MOST:
+        if (count := sum(1 for _ in engine.children.spis())) > CHILD_SAS_MOST:
             raise HandOverError(f"{count} CHILD_SAs, for all of which IKE would wait: more than {CHILD_SAS_MOST}; restart")
         return engine
 
@@ -279,11 +279,10 @@ class Giving:
         try:
             plane.pause_receiving()
             plane.stop_ike()
-            host = self._last_look(engine, successor, offered)
+            host, stopped = self._last_look(engine, successor, offered)
         except BaseException as error:
             _read_on(plane, error)
             raise
-        stopped = time.monotonic_ns()
         self._given_away = True
         try:
             self._parts.metrics.leave()
@@ -322,13 +321,14 @@ class Giving:
             if time.monotonic() >= deadline:
                 raise HandOverError("the other process did not go on in time")
 
-    def _last_look(self, engine: Engine, successor: SuccessorProcess, offered: Offered) -> InheritedHost:
-        """All that was read before is done, and the successor is what it said: the last that may fail."""
+    def _last_look(self, engine: Engine, successor: SuccessorProcess, offered: Offered) -> tuple[InheritedHost, int]:
+        """All that was read before is done, and when it was; and the successor is what it said: the last that may fail."""
         deadline = time.monotonic() + IDLE_S
         while not engine.plane.is_idle():
             if time.monotonic() > deadline:
                 raise HandOverError(f"the data plane was not done with its packets within {IDLE_S:g} s; ask again")
             os.sched_yield()
+        stopped = time.monotonic_ns()
         for channel in PuntChannel:
             for event in _until_empty(lambda channel=channel: list(engine.sad.events(channel))):  # type: ignore[misc]
                 engine.events.handle(event)
@@ -340,7 +340,7 @@ class Giving:
             raise HandOverError("interfaces or sockets of the gateway changed meanwhile; ask again")
         if successor.has_ended or successor.channel.has_ended():
             raise HandOverError("the successor has ended")
-        return host
+        return host, stopped
 
     def _ike_state(self, engine: Engine, host: InheritedHost) -> tuple[MessageKind, bytearray]:
         """The successor forwards by then: where there is none, it is to negotiate anew."""

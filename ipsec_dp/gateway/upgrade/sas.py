@@ -15,6 +15,7 @@ from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade.messages import GivenSas, GivenState, LeftBehind, body_of
 from ipsec_dp.gateway.upgrade.waiting import waiting_in
+from ipsec_dp.ipsec.spi import spi_text
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _gone_on(sad: Sad, standing: StandingSad, sas: GivenSas) -> list[LeftBehind]
     if others.rest:
         count = len(others.rest)
         log.info("%d SAs were carried and belong to nobody: they have ended", count, extra=told("upgrade_rest", count=count))
-    return [LeftBehind("", f"an SA: {why}") for _, why in records.left_out]
+    return [LeftBehind("", f"the SA {spi_text(spi)}: {why}") for spi, why in (*records.left_out, *others.refused)]
 
 
 def expect(sad: Sad, sas: GivenSas) -> None:

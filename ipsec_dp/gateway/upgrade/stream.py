@@ -18,6 +18,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.host.sockets import set_buffers
 from ipsec_dp.util import os_errors
 from ipsec_dp.util.wiping import wipe
 
@@ -35,7 +36,7 @@ BODY_MAX: Final = 512 << 20  # octets: ten thousand tunnels take about 100 MB
 DESCRIPTORS_MAX: Final = 65536
 KIND_MAX: Final = 15
 _AT_ONCE: Final = 200  # descriptors with one octet of the stream; the kernel takes 253 (SCM_MAX_FD)
-_PIECE: Final = 1 << 20
+_PIECE: Final = 8 << 20  # octets: ten thousand tunnels' SAs are 5.2 MB
 _INT: Final = struct.calcsize("i")
 
 
@@ -109,6 +110,7 @@ class HandOverChannel:
     def pair(cls) -> tuple[Self, socket.socket]:
         """Our end, and that of the process which is about to be started. OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        set_buffers(ours, _PIECE)  # the two need not take turns while nobody forwards
         return cls(ours), theirs
 
     def fileno(self) -> int:
@@ -149,10 +151,10 @@ class HandOverChannel:
         deadline = time.monotonic() + seconds
         got = Received(0, bytearray(), [])
         try:
-            head = head_of(self._exactly(HEAD_OCTETS, deadline, bytearray()))
+            head = head_of(self._exactly(HEAD_OCTETS, deadline))
             while len(got.descriptors) < head.descriptors:
                 self._take_descriptors(head.descriptors, got.descriptors, deadline)
-            self._exactly(head.octets, deadline, got.body)
+            got = got._replace(kind=head.kind, body=self._exactly(head.octets, deadline))
             check_body(head, got.body)
         except OSError as error:
             got.close()
@@ -160,22 +162,24 @@ class HandOverChannel:
         except HandOverError:
             got.close()
             raise
-        return got._replace(kind=head.kind)
+        return got
 
-    def _exactly(self, count: int, deadline: float, into: bytearray) -> bytearray:
-        """Memory grows with what comes, not with what is announced. Keys may be in it: nothing of it is left elsewhere."""
+    def _exactly(self, count: int, deadline: float) -> bytearray:
+        """Memory grows by a piece with what comes, not with what is announced. Keys may be in it: none is left elsewhere."""
         pieces: list[bytearray] = []
         try:
             for at in range(0, count, _PIECE):
                 pieces.append(bytearray(min(_PIECE, count - at)))
                 self._fill(memoryview(pieces[-1]), deadline)
-            into += bytes(count)
+            if len(pieces) == 1:
+                return pieces.pop()
+            whole = bytearray(count)
             for at, piece in zip(range(0, count, _PIECE), pieces, strict=True):
-                into[at : at + len(piece)] = piece
+                whole[at : at + len(piece)] = piece
+            return whole
         finally:
             for piece in pieces:
                 wipe(piece)
-        return into
 
     def _fill(self, room: memoryview, deadline: float) -> None:
         while room:

@@ -1,0 +1,76 @@
+"""For how long nobody forwards when a gateway with very many SAs goes on in another process.
+
+hostA eth0 -- lan gwA wan == wan gwB
+
+gwA has the tunnels, with keys that are set by hand, so that nobody has to be there; IKE has none of them. On a machine with nothing
+else to do:
+
+    python -m pytest -m slow -s tests/netns/test_upgrade_many.py
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from statistics import median
+
+import pytest
+
+from ipsec_dp.gateway import control
+from ipsec_dp.ipsec.suites import parse_suite
+from ipsec_dp.rig import netns
+from ipsec_dp.rig.process import GatewayProcess
+from tests.netns.succession import Succession
+
+SUITE = "aes128gcm16-esn"
+FIRST_SPI = 0x10000
+START_S = 120.0
+PATIENCE_S = 300.0
+UPGRADES = 3
+GAP_MOST_MS = 100.0
+
+pytestmark = [pytest.mark.slow, pytest.mark.measure, pytest.mark.timeout(600)]
+
+
+def tunnel(number):
+    second, third = divmod(number, 256)
+    return (
+        f'[[tunnel]]\nname = "t{number}"\nlocal = "{netns.GW_A_OUTER[0]}"\nremote = "{netns.GW_B_OUTER[0]}"\n'
+        'interface = "ipsec0"\nencapsulation = "udp"\n'
+        f'[[tunnel.proxy_id]]\nlocal = "10.1.0.0/24"\nremote = "172.{16 + second}.{third}.0/24"\n'
+        f'[tunnel.manual_unsafe]\nsuite = "{SUITE}"\nspi_in = {FIRST_SPI + number}\nspi_out = {FIRST_SPI + number}\n'
+        f'key_in_file = "{number}-in.key"\nkey_out_file = "{number}-out.key"\n'
+    )
+
+
+def written(directory, count):
+    for name in (f"{number}-{way}.key" for number in range(count) for way in ("in", "out")):
+        (directory / name).touch(mode=0o600)
+        (directory / name).write_text(secrets.token_hex(parse_suite(SUITE).keymat_octets))
+    path = directory / "gwA.toml"
+    path.write_text('[gateway]\nname = "gwA"\n' + "".join(map(tunnel, range(count))))
+    return path
+
+
+class Patient(Succession):
+    """Ten thousand tunnels are read by each successor."""
+
+    def ask(self, **request):
+        return control.request(self.a.control, {"verb": "upgrade", **request}, PATIENCE_S)
+
+
+@pytest.mark.parametrize("count", [200, 2_000, 10_000])
+def test_packets_wait_for_a_tenth_of_a_second_at_the_most(shared_sites, tmp_path, count, record_property):
+    gateway, gaps = GatewayProcess(shared_sites.gw_a, written(tmp_path, count)), []
+    with Patient(gateway) as succession:
+        gateway.start()
+        gateway.wait_up(START_S)
+        for _ in range(UPGRADES):
+            answer = succession.upgrade()
+            assert (answer["child_sas"], answer["left_out"]) == (count, [])
+            gaps.append(answer["gap_ms"])
+            succession.answers()
+    figures = f"{count} tunnels, gaps {', '.join(f'{gap:.1f}' for gap in gaps)} ms; load average {os.getloadavg()[0]:.1f}"
+    record_property("figures", figures)
+    print(figures)
+    assert median(gaps) <= GAP_MOST_MS, figures
