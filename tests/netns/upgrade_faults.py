@@ -28,7 +28,7 @@ from ipsec_dp.network.outer_sockets import SocketLinks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-IMPATIENT = {giving: {"READY_S": 25.0, "GOES_ON_S": 3.0}}  # a program starts in two seconds, or ten
+IMPATIENT = {giving: {"READY_S": 25.0, "GOES_ON_S": 3.0, "PIECE_S": 3.0}}  # a program starts in two seconds, or ten
 
 
 def die(*_arguments, **_named):

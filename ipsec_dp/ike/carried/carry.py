@@ -15,7 +15,7 @@ from ipsec_dp.ike.carried.ikev2_import import Ikev2Import
 from ipsec_dp.ike.carried.keys import KeysOf, no_keys
 from ipsec_dp.ike.carried.model import ChoicePart
 from ipsec_dp.ike.carried.part import UNSOUND, CarriedStateError
-from ipsec_dp.ike.carried.pieces import Piece, pieces_of
+from ipsec_dp.ike.carried.pieces import AT_ONCE, Piece, pieces_of
 from ipsec_dp.ike.carried.places import check_places
 from ipsec_dp.ike.carried.serials import is_reserved, serials_of
 from ipsec_dp.ike.carried.whole import CarriedIke
@@ -86,7 +86,7 @@ class IkeSource:
 
     def pieces(self) -> list[Piece]:
         """Which of them go together. Only a source that has stopped is exported so: of another one the last export counts."""
-        return pieces_of(self._ikev2.sessions, self._peerings)
+        return pieces_of(self._ikev2.sessions, self._peerings, AT_ONCE)
 
     def each(self, pieces: Iterable[Piece]) -> Iterator[ExportedIke]:
         """Each of `pieces` in turn; it is retired when it is given."""

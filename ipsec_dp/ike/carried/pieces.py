@@ -33,7 +33,7 @@ class Piece(NamedTuple):
         return len(self.sessions) + children + sum(len(one.sessions) + len(one.sas) for one in self.peerings)
 
 
-def pieces_of(sessions: Sequence[IkeSession], peerings: Sequence[Peering], at_once: int = AT_ONCE) -> list[Piece]:
+def pieces_of(sessions: Sequence[IkeSession], peerings: Sequence[Peering], at_once: int) -> list[Piece]:
     """Each of `at_once` SAs and no more than one family more; one at least, be there nothing."""
     families: dict[str, Piece] = {}
     roots = _roots(sessions)

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from ipsec_dp.ike.carried.carry import import_ike
 from ipsec_dp.ike.carried.envelope import open_model, seal_model
 from ipsec_dp.ike.identity import Identity
+from ipsec_dp.ike.manager import IkeManager
 from tests.ike.carried.carrying import as_core, exported, fresh, up
 from tests.ike.ladder import peer
 
@@ -29,12 +30,12 @@ def peers(count: int) -> list[Any]:
     ]
 
 
-def crowd(count: int) -> Any:
-    """The site "a" of a ladder, with tunnels t0, t1, …; its data plane knows of none."""
+def crowd(count: int, make: Any = IkeManager) -> Any:
+    """The site "a" of a ladder, with tunnels t0, t1, … in a core that is `make`; its data plane knows of none."""
     site = up().a
     octets = seal_model(many(open_model(exported(site).octets), count))
     site.peers = peers(count)
-    site.core = type(site.core)(site.core.environment, site.peers)
+    site.core = make(site.core.environment, site.peers)
     site.core = fresh(site)
     assert import_ike(as_core(site.core), octets, site.clock()).left_out == ()
     return site

@@ -70,8 +70,8 @@ WRONG = {
     "a suite of a CHILD_SA that nobody knows": lambda plain: plain["ikev2"]["tables"][0]["children"][0].update(
         suite=["rot13", "", "", "", [], False]
     ),
-    "abilities that are none": lambda plain: plain["ikev2"]["abilities"].__setitem__(0, 7),
-    "wishes that are none": lambda plain: plain["ikev2"]["wanted"].__setitem__(0, 7),
+    "abilities that are none": lambda plain: plain["ikev2"]["abilities"][0].update(hashes=7),
+    "wishes that are none": lambda plain: plain["ikev2"]["wanted"][0].update(asked=7),
     "an IKE SA that is not there": lambda plain: plain["ikev2"]["sas"][0].update(before=7),
     "an IKE SA before the first": lambda plain: plain["ikev2"]["sas"][0].update(after=-1),
     "a table that is not there": lambda plain: plain["ikev2"]["sas"][0].update(table=7),
@@ -129,8 +129,13 @@ def test_those_that_belong_to_one_that_cannot_be_are_left_out_with_it():
 def test_no_key_is_left_of_an_ike_sa_that_is_left_out(monkeypatch):
     site = crowd(2)
     octets = export_ike(as_core(site.core), site.clock(), keys).octets
-    made, install = [], IkeSa.install
-    monkeypatch.setattr(IkeSa, "install", lambda sa, suite, keys: (made.append(keys), install(sa, suite, keys)))
+    made, install = list[Any](), IkeSa.install
+
+    def noted(sa, suite, keys):
+        made.append(keys)
+        install(sa, suite, keys)
+
+    monkeypatch.setattr(IkeSa, "install", noted)
     taken(site, changed_model(octets, lambda plain: plain["ikev2"]["sas"][0].update(state="asleep")))
     spoiled, sound = made
     assert not any(any(getattr(spoiled, name)) for name in spoiled.__slots__)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from ipsec_dp.ike.carried import carry
 from ipsec_dp.ike.carried.carry import IkeSource, import_ike
 from ipsec_dp.ike.carried.envelope import open_model
 from ipsec_dp.ike.carried.part import CarriedStateError
-from ipsec_dp.ike.carried.pieces import pieces_of
 from ipsec_dp.ike.errors import RetiredKeyError
 from tests.ike.carried.carrying import as_core, fresh
 from tests.ike.carried.crowds import crowd, keys, up_of
@@ -20,10 +20,20 @@ def source_of(site):
     return IkeSource(as_core(site.core), site.clock(), keys)
 
 
-def pieces(site, at_once=4):
-    """Two tunnels each, and the last one alone."""
+@pytest.fixture(autouse=True)
+def two_tunnels_each(monkeypatch):
+    """And the last one alone."""
+    monkeypatch.setattr(carry, "AT_ONCE", 4)
+
+
+@pytest.fixture
+def one_tunnel_each(monkeypatch):
+    monkeypatch.setattr(carry, "AT_ONCE", 1)
+
+
+def pieces(site):
     source = source_of(site)
-    return source, pieces_of(source._ikev2.sessions, source._peerings, at_once)
+    return source, source.pieces()
 
 
 def test_all_of_them_together_are_all_there_was():
@@ -57,16 +67,18 @@ def test_ike_sas_that_name_each_other_are_in_one_piece_whatever_their_tunnels():
     assert sorted(tunnel for one in some for tunnel in one.tunnels) == [f"t{one}" for one in range(COUNT)]
 
 
+@pytest.mark.usefixtures("one_tunnel_each")
 def test_both_versions_are_in_pieces():
     site = example_site()
-    _, some = pieces(site, at_once=1)
+    _, some = pieces(site)
     assert [one.tunnels for one in some] == [{"to-b"}, {"old"}]
 
 
+@pytest.mark.usefixtures("one_tunnel_each")
 def test_what_belongs_to_no_ike_sa_is_in_the_first_piece_alone():
     site = example_site()
     site.core.receive(bytes(40), site.core.status("to-b", site.clock())[0].path, site.clock())
-    source, some = pieces(site, at_once=1)
+    source, some = pieces(site)
     first, second = (open_model(exported.octets) for exported in source.each(some))
     assert first.ikev2.counts["malformed"] == 1
     assert (second.ikev2.counts, second.ikev2.retransmissions, second.choices) == ({}, {}, [])
