@@ -17,7 +17,7 @@ from ipsec_dp.services.path_mtu import CarriedMtus
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
 from tests.doubles.giving import HOST
-from tests.ike.carried.crowds import crowd, peers
+from tests.ike.carried.crowds import crowd, peers, senders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ def giver(directory: Any, up: int, count: int) -> Any:
     for number in range(up):
         driver._intents[f"t{number}"].state = "up"
     plane = SimpleNamespace(export_traffic=lambda _: CarriedTraffic())
-    engine = SimpleNamespace(ike=driver, core=core, children=SimpleNamespace(spis=lambda: ()), plane=plane)
+    engine = SimpleNamespace(ike=driver, core=core, children=SimpleNamespace(spis=lambda: senders(up)), plane=plane)
     parts = SimpleNamespace(
         spd=SimpleNamespace(tunnel_numbers={}),
         mtus=SimpleNamespace(export=lambda: CarriedMtus([], {})),

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 KEY = b"\0"  # of every CHILD_SA, as where keys go with the SAs
 
 
+SPI_IN, SPI_OUT = 0x1000, 0x100000  # of the first; those of the others follow
+
+
+def senders(count: int) -> list[tuple[int, int, Any]]:
+    """As `IkeChildren.spis`; nobody looks where they send."""
+    return [(SPI_IN + one, SPI_OUT + one, None) for one in range(count)]
+
+
 def keys(_spi: int) -> tuple[bytes, bytes]:
     return KEY, KEY
 
@@ -54,7 +62,7 @@ def many(one: CarriedIke, count: int) -> CarriedIke:
         places = {"table": place, "abilities": place, "wanted": None if sa.wanted is None else place}
         sas.append(replace(sa, tunnel=f"t{place}", ends=ends, **spis, **places))
         number = place + 1
-        its = replace(child, number=number, spi_in=0x1000 + place, spi_out=0x100000 + place, keymat_in=bytearray(KEY))
+        its = replace(child, number=number, spi_in=SPI_IN + place, spi_out=SPI_OUT + place, keymat_in=bytearray(KEY))
         came = dict(enumerate(table.came.values(), number))
         tables.append(replace(table, holder=place, children=[replace(its, keymat_out=bytearray(KEY))], all=[number], came=came))
     wanted = [replace(each, up=dict(enumerate(each.up.values(), place + 1))) for place in range(count) for each in one.ikev2.wanted]
