@@ -22,10 +22,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.measure]
 TUNNELS = 10_000
 SECONDS = 10.0  # all of an upgrade, of which this is the most
 MS_EACH = 0.65  # processor time of both processes together
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("tunnels", [1000, TUNNELS])
 def test_ike_of_ten_thousand_tunnels_is_another_process_s_in_seconds(tmp_path, tunnels, record_property):
     ours, theirs = HandOverChannel.pair()

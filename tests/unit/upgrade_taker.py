@@ -22,6 +22,7 @@ from tests.ike.carried.crowds import crowd, keys
 from tests.unit.carried_drivers import taker
 
 MS = 1000.0
+PATIENCE_S = 600.0  # while the other process makes its tunnels
 
 
 def installs() -> list[Any]:
@@ -61,7 +62,7 @@ def main(descriptor: int, count: int, directory: Path) -> None:
         children = IkeChildren(rig.sad, lambda *_: rig.link, names, dict.fromkeys(names, 0))
         to = taker(channel, directory, count, children=children, sad=rig.sad)
         channel.send(MessageKind.FORWARDS, body_of(Forwards(len(rig.sad.records))), seconds=60.0)
-        channel.wait(60.0)
+        channel.wait(PATIENCE_S)
         began = time.process_time()
         with no_full_collection(), rig.sad.adopting() as unowned:
             left_out = to.successor._take_ike(to.engine, to.successor._state(GivenState))
