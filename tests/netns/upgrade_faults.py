@@ -146,7 +146,7 @@ AFTER = {
 # It goes on alone, and negotiates anew.
 ALONE = {
     "cannot read IKE": lambda: before(ike_driver, "import_ike", unreadable),
-    "gets no IKE": lambda: before(taking.Successor, "_state", lambda *_: "it did not come"),
+    "gets no IKE": lambda: before(taking.Successor, "heard", lambda *_: "it did not come"),
     "gets no key": lambda: before(Sad, "import_all", no_keys),
 }
 

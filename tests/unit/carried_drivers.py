@@ -6,6 +6,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+from msgspec.structs import replace as replace_field
+
 from ipsec_dp.config import load
 from ipsec_dp.dataplane.carried import CarriedTraffic
 from ipsec_dp.gateway.ike_counts import CarriedCounts
@@ -13,6 +15,7 @@ from ipsec_dp.gateway.upgrade import sas
 from ipsec_dp.gateway.upgrade.taking import Successor
 from ipsec_dp.ike.core import IkeVersions
 from ipsec_dp.keying.ike_driver import IkeDriver
+from ipsec_dp.keying.initiation import Intent
 from ipsec_dp.services.path_mtu import CarriedMtus
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
@@ -72,8 +75,8 @@ def giver(directory: Any, up: int, count: int) -> Any:
     """What `sas.ike_exported` asks of a gateway with so many tunnels, of which `up` are; each of those knows that it is."""
     core = crowd(up, IkeVersions).core
     driver = driver_of(core, directory, count)
-    for number in range(up):
-        driver._intents[f"t{number}"].state = "up"
+    state = replace_field(Intent(tunnels(directory, 1)[0], lambda: 0.0).export(), state="up")
+    driver.take_intents({f"t{number}": state for number in range(up)})
     plane = SimpleNamespace(export_traffic=lambda _: CarriedTraffic())
     engine = SimpleNamespace(ike=driver, core=core, children=SimpleNamespace(spis=lambda: senders(up)), plane=plane)
     parts = SimpleNamespace(

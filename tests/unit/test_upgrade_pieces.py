@@ -12,7 +12,7 @@ from ipsec_dp.gateway.upgrade.messages import GivenIke, GivenState, MessageKind,
 from ipsec_dp.gateway.upgrade.stream import HandOverChannel
 from ipsec_dp.ike.carried import carry
 from ipsec_dp.keying.ike_driver import IkeDriver
-from tests.ike.carried.crowds import up_of
+from tests.ike.carried.crowds import keys, up_of
 from tests.ike.carried.test_bad_state import changed_model
 from tests.unit.carried_drivers import given, giver, taker
 
@@ -40,8 +40,8 @@ def handed_over(tmp_path):
 
         saying = threading.Thread(target=say)
         saying.start()
-        state = to.successor._state(GivenState)
-        left_out = to.successor._take_ike(to.engine, state)
+        state = to.successor.heard(GivenState)
+        left_out = to.successor.take_ike(to.engine, state)
         to.engine.ike.begin_anew()
         saying.join()
         there.close()
@@ -56,7 +56,9 @@ def up(to):
 
 def called(to):
     """The tunnels that are called anew."""
-    return [name for name, intent in to.engine.ike._intents.items() if intent.next_attempt is not None]
+    leaving = to.engine.ike.export(to.engine.core, keys)
+    intents = leaving.others | {name: intent for _, piece in leaving.pieces for name, intent in piece.items()}
+    return sorted(name for name, intent in intents.items() if intent.next_attempt is not None)
 
 
 def each(change):
@@ -73,9 +75,9 @@ def test_all_come_and_nothing_is_called_anew(handed_over):
     to, left_out = handed_over()
     assert left_out == []
     assert up(to) == [f"t{number}" for number in range(UP)]
-    assert called(to) == []
     assert to.engine.ike.status("t0").state == "up"
     assert to.engine.ike.status("t6").state == "waiting"
+    assert called(to) == []
 
 
 def test_each_piece_has_what_is_wanted_of_its_tunnels(tmp_path):

@@ -65,7 +65,7 @@ def main(descriptor: int, count: int, directory: Path) -> None:
         channel.wait(PATIENCE_S)
         began = time.process_time()
         with no_full_collection(), rig.sad.adopting() as unowned:
-            left_out = to.successor._take_ike(to.engine, to.successor._state(GivenState))
+            left_out = to.successor.take_ike(to.engine, to.successor.heard(GivenState))
             to.engine.ike.begin_anew()
         took = time.process_time() - began
         assert not rig.sad.end_unowned(unowned, ())

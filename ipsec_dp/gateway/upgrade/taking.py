@@ -268,7 +268,7 @@ class Successor:
         parts.upgraded_at = parts.clock.utc().isoformat(timespec="milliseconds")
         return left_out
 
-    def _state(self, expected: type[Message]) -> Message | str:
+    def heard(self, expected: type[Message]) -> Message | str:
         """What comes of IKE now. Why nothing does: the other process could not export it, or has gone."""
         try:
             got = self._channel.receive(seconds=IKE_S)
@@ -286,12 +286,12 @@ class Successor:
         by_hand = {tunnel.name for tunnel in parts.config.tunnels if tunnel.manual is not None}
         expected, sad.expected = sad.expected, {}
         with sad.adopting() as unowned:
-            state = self._state(GivenState)
+            state = self.heard(GivenState)
             if isinstance(state, str):
                 left_out.append(LeftBehind("", f"all IKE SAs: {state}"))
             else:
                 self._take_beside(parts, engine.plane, state)
-                left_out += self._take_ike(engine, state)
+                left_out += self.take_ike(engine, state)
             engine.ike.begin_anew()
         ended = sad.end_unowned(unowned, {parts.spd.tunnel_numbers[name] for name in by_hand})
         if ended:
@@ -318,7 +318,7 @@ class Successor:
         without("MTUs", lambda: parts.mtus.renew(state.mtus, plane))  # they are what they were when they were offered
         without("monitors", lambda: parts.monitors.take(state.monitors, frozenset(state.host.withdrawn)))
 
-    def _take_ike(self, engine: Engine, state: GivenState) -> list[LeftBehind]:
+    def take_ike(self, engine: Engine, state: GivenState) -> list[LeftBehind]:
         """Each piece, while the other process makes the next one."""
 
         def claim(spi: int) -> None:
@@ -330,7 +330,7 @@ class Successor:
             engine.ike.take_findings(state.findings)
         engine.ike.take_intents(state.intents)
         for piece in range(state.pieces):
-            given = self._state(GivenIke)
+            given = self.heard(GivenIke)
             if isinstance(given, str):
                 left_out.append(LeftBehind("", f"{'further' if piece else 'all'} IKE SAs: {given}"))
                 break

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipsec_dp.ike.v2.ike_rekey import IkeRekey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, KeysView, Sequence
 
     from ipsec_dp.ike.v1.context import Peering
     from ipsec_dp.ike.v2.session import IkeSession
@@ -23,8 +24,10 @@ class Piece(NamedTuple):
     peerings: list[Peering]
 
     @property
-    def tunnels(self) -> set[str]:
-        return {one.peer.tunnel for one in self.sessions} | {one.peer.tunnel for one in self.peerings}
+    def tunnels(self) -> KeysView[str]:
+        """In their order."""
+        of_ikev2, of_ikev1 = (one.peer.tunnel for one in self.sessions), (one.peer.tunnel for one in self.peerings)
+        return dict.fromkeys(chain(of_ikev2, of_ikev1)).keys()
 
     @property
     def size(self) -> int:
