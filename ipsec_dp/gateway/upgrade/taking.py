@@ -271,11 +271,8 @@ class Successor:
     def heard(self, expected: type[Message]) -> Message | str:
         """What comes of IKE now. Why nothing does: the other process could not export it, or has gone."""
         try:
-            got = self._channel.receive(seconds=IKE_S)
-            try:
+            with contextlib.closing(self._channel.receive(seconds=IKE_S)) as got:
                 said: Struct = message_of(got.kind, got.body, expected, UpgradeRefused)
-            finally:
-                got.close()
         except HandOverError as error:
             return str(error)
         return said if isinstance(said, expected) else getattr(said, "why", "")
