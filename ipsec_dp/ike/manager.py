@@ -458,6 +458,14 @@ class IkeManager:
         """What a tunnel says now; None: it is not there."""
         return self._peers.get(tunnel)
 
+    def has_spi(self, own_spi: bytes) -> bool:
+        """Whether an IKE SA here has it."""
+        return own_spi in self._sessions
+
+    def has_child(self, number: int) -> bool:
+        """Whether a CHILD_SA here has it."""
+        return number in self._children
+
     def strangers(self) -> list[IkeSession]:
         """Those whose peer has proven nothing yet, and that he began."""
         return [session for session in self._sessions.all() if not session.authenticated and not session.sa.initiator]

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -19,7 +19,7 @@ from ipsec_dp.host import HostError
 from ipsec_dp.host.sockets import IKE_PORT, NAT_PORT
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.authenticated import Lines
-from ipsec_dp.ike.carried.carry import export_ike, import_ike
+from ipsec_dp.ike.carried.carry import IkeSource, import_ike
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.environment import NO_TRACE
 from ipsec_dp.ike.strangers import LIMITS
@@ -39,7 +39,7 @@ from ipsec_dp.util.slices import Slice, in_slices
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
     from contextlib import AsyncExitStack
 
     from ipsec_dp import dataplane
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ipsec_dp.dataplane import OuterPath, SaHandle
     from ipsec_dp.host.unreachable import Unreachable
     from ipsec_dp.ike.actions import Action, Event
-    from ipsec_dp.ike.carried.carry import CarriedCore, ExportedIke
+    from ipsec_dp.ike.carried.carry import CarriedCore
     from ipsec_dp.ike.carried.keys import KeysOf
     from ipsec_dp.ike.carried.model import LeftOut
     from ipsec_dp.ike.environment import Trace
@@ -78,6 +78,14 @@ ADDRESSES_KEPT = 64  # of one peer, between two answers to all of its names
 ANSWERED = frozenset({act.Kind.IKE_UP, act.Kind.IKE_FAILED})
 ENDS = frozenset({act.Kind.IKE_DOWN, act.Kind.IKE_FAILED})
 UNPROVEN = frozenset({act.Origin.CLAIMED, act.Origin.STRANGER})
+
+
+class LeavingIke(NamedTuple):
+    """`pieces`: so many (`number`), each with what is wanted of its tunnels, and `others` of those that are in none."""
+
+    number: int
+    others: dict[str, IntentState]
+    pieces: Iterator[tuple[bytearray, dict[str, IntentState]]]
 
 
 class IkeDriver:
@@ -121,6 +129,7 @@ class IkeDriver:
         self._intents = {name: self._intent(tunnel) for name, tunnel in self._tunnels.items()}
         self._packets: dict[str, SelectorPair] = {}  # what asked for a tunnel that is about to be called
         self._calls: set[asyncio.Task[None]] = set()
+        self._resumed: set[str] = set()  # what is wanted of them came from another process
         self._fresh: dict[str, float] = {}  # when the attempts that have no answer yet began
         self._held_back = False  # attempts are due that CALLS_AT_ONCE does not let begin
         self._ticking: asyncio.Task[None] | None = None
@@ -157,11 +166,15 @@ class IkeDriver:
         while self._core.unfinished():
             self._due()
 
-    def export(self, core: CarriedCore, keys: KeysOf) -> tuple[ExportedIke, dict[str, IntentState]]:
-        """All IKE SAs, which are retired by this, and what is wanted of tunnels. `core` is the one that it was made with. `stop` is
-        to follow. Raises CarriedStateError."""
-        exported = export_ike(core, self._clock.now(), keys)
-        return exported, {name: intent.export() for name, intent in self._intents.items()}
+    def export(self, core: CarriedCore, keys: KeysOf) -> LeavingIke:
+        """All IKE SAs, which are retired as they are given, and what is wanted of tunnels. `core` is the one that it was made with.
+        `stop` is to follow. Raises CarriedStateError."""
+        source = IkeSource(core, self._clock.now(), keys)
+        pieces = source.pieces()
+        wanted = {name: intent.export() for name, intent in self._intents.items()}
+        intents = [{name: wanted.pop(name) for name in piece.tunnels if name in wanted} for piece in pieces]
+        each = ((one.octets, of_these) for one, of_these in zip(source.each(pieces), intents, strict=True))
+        return LeavingIke(len(pieces), wanted, each)
 
     def stop(self) -> None:
         """Nothing is begun, sent or answered from now on; no peer is told."""
@@ -176,24 +189,31 @@ class IkeDriver:
     def take(
         self, core: CarriedCore, octets: bytearray, intents: Mapping[str, IntentState], claim: Callable[[int], None]
     ) -> tuple[LeftOut, ...]:
-        """Goes on with what was exported elsewhere; what is to be negotiated anew. `claim` is told of SPIs that were announced to
-        peers. The octets are wiped. Raises CarriedStateError, and nothing has changed."""
+        """Goes on with a piece of what was exported elsewhere; what of it is to be negotiated anew. `claim` is told of SPIs that
+        were announced to peers. The octets are wiped. `begin_anew` is to follow the last. Raises CarriedStateError, and nothing
+        has changed."""
         now = self._clock.now()
         imported = import_ike(core, octets, now)
         for _, spi in imported.reserved:
             claim(spi)
         self._carry_out(imported.actions)
-        for name, intent in self._intents.items():
-            if name in intents:
-                intent.resume(intents[name], now, has_ike_sa=self._has_ike_sa(name, now))
-            else:
-                intent.start(now)
+        self.take_intents(intents)
         return imported.left_out
 
+    def take_intents(self, intents: Mapping[str, IntentState]) -> None:
+        """Of tunnels whose IKE SAs have come, or that have none."""
+        now = self._clock.now()
+        for name, intent in intents.items():
+            if name in self._intents:
+                self._intents[name].resume(intent, now, has_ike_sa=self._has_ike_sa(name, now))
+                self._resumed.add(name)
+
     def begin_anew(self) -> None:
-        """Nothing came along: tunnels are called as at a start."""
-        for intent in self._intents.values():
-            intent.start(self._clock.now())
+        """Tunnels of which nothing came along are called as at a start."""
+        resumed, self._resumed = self._resumed, set()
+        for name, intent in self._intents.items():
+            if name not in resumed:
+                intent.start(self._clock.now())
 
     def go_on(self, stack: AsyncExitStack) -> None:
         """`start`, after `take`."""

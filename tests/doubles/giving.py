@@ -13,6 +13,7 @@ from ipsec_dp.dataplane.kept import KeptPacket
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade.messages import GoesOn
+from ipsec_dp.keying.ike_driver import LeavingIke
 from ipsec_dp.network.inheritance import InheritedHost, InheritedLink, InheritedTun
 
 HOST = InheritedHost(
@@ -47,7 +48,7 @@ class Noting:
         self.unready = 0  # times that an export finds a loop with a burst of before
         self.carried = CarriedSad((CarriedSa(exported(), 0, 7),))
         self.records = CarriedRecords(record_layout(), [], {}, bytearray(KEY))
-        self.octets = bytearray(b"IKE")
+        self.pieces: list[bytearray | Exception] = [bytearray(b"IKE"), bytearray(b"IKE too")]
         self.kept = [KeptPacket(packet=bytearray(b"clear"), since=1, interface=1)]
         self.refusal = None
         self.metrics = SimpleNamespace(descriptor=None, leave=lambda: self.notes.append("metrics unserved"))
@@ -106,7 +107,14 @@ class Noting:
         if self.refusal is not None:
             raise self.refusal
         self.notes.append(f"IKE with {len(keys(0x1001)[0])} octet for a key")
-        return SimpleNamespace(octets=self.octets), {}
+        return LeavingIke(len(self.pieces), {}, self._each())
+
+    def _each(self):
+        for piece in self.pieces:
+            self.notes.append("a piece")
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece, {}
 
     def stop(self):
         self.notes.append("IKE stopped")

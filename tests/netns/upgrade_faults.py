@@ -29,7 +29,7 @@ from ipsec_dp.network.outer_sockets import SocketLinks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-IMPATIENT = {giving: {"READY_S": 25.0, "GOES_ON_S": 3.0}}  # a program starts in two seconds, or ten
+IMPATIENT = {giving: {"READY_S": 25.0, "GOES_ON_S": 3.0, "PIECE_S": 3.0}}  # a program starts in two seconds, or ten
 WAITS_LITTLE = {taking: {"IKE_S": 1.0, "GONE_S": 1.0}}
 SOUND = "has no fault"
 HANGS = "it hangs as it was told to"
@@ -179,8 +179,8 @@ AFTER = {
     "is killed before it says so": lambda: send(die, MessageKind.GOES_ON),
     "hangs with the keys": lambda: before(taking.Successor, "_forward", hang),
     "hangs with the state": lambda: before(taking.Successor, "_go_on", hang),
-    "is killed between packets and IKE": lambda: before(taking.Successor, "_state", die),
-    "hangs between packets and IKE": lambda: before(taking.Successor, "_state", hang),
+    "is killed between packets and IKE": lambda: before(taking.Successor, "heard", die),
+    "hangs between packets and IKE": lambda: before(taking.Successor, "heard", hang),
     "is killed in the middle of IKE": lambda: before(ike_driver, "import_ike", die),
     "hangs in the middle of IKE": lambda: before(ike_driver, "import_ike", hang),
 }
@@ -199,7 +199,7 @@ LATE = {
 # It goes on alone, and negotiates anew.
 ALONE = {
     "cannot read IKE": lambda: before(ike_driver, "import_ike", unreadable),
-    "gets no IKE": lambda: before(taking.Successor, "_state", lambda *_: "it did not come"),
+    "gets no IKE": lambda: before(taking.Successor, "heard", lambda *_: "it did not come"),
     "gets no key": lambda: before(Sad, "import_all", no_keys),
 }
 
@@ -213,8 +213,8 @@ NEITHER = {
 # Its successor goes on without IKE, and negotiates anew.
 LEFT = {
     "is killed when the other forwards": lambda: before(IkeDriver, "export", die),
-    "is killed with IKE exported": lambda: after(IkeDriver, "export", die),
-    "is killed in the middle of IKE": lambda: cut(MessageKind.STATE),
+    "is killed with IKE exported": lambda: send(die, MessageKind.IKE),
+    "is killed in the middle of IKE": lambda: cut(MessageKind.IKE),
 }
 # Its successor has everything.
 UNHEARD = "is killed before it hears that the other goes on"

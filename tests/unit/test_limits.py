@@ -57,16 +57,14 @@ OWNERS = {
     "gateway/stopped.py": {SHOWN: "NAMED_MOST"},
     "gateway/trial_answer.py": {STANDARD: "SCHEMA"},
     "gateway/upgrade/executable.py": {OURS: "ANSWER_S", STANDARD: "LINKS_MAX _SCRIPT_OCTETS"},
-    "gateway/upgrade/giving.py": {
-        OURS: "READY_S SEND_S IDLE_S GOES_ON_S GOES_ON_EACH_S ALIVE_S CHANGING_S GIVE_UP_S CHILD_SAS_MOST"
-    },
+    "gateway/upgrade/giving.py": {OURS: "READY_S SEND_S IDLE_S GOES_ON_S GOES_ON_EACH_S PIECE_S ALIVE_S CHANGING_S GIVE_UP_S"},
     "gateway/upgrade/launch.py": {OURS: "END_S"},
     "gateway/upgrade/messages.py": {OURS: "MODEL", SHOWN: "TEXT_MAX"},
     "gateway/upgrade/configuration.py": {SHOWN: "NAMED_MOST"},
     "gateway/upgrade/sas.py": {OURS: "EXPORT_S"},
     "gateway/upgrade/stream.py": {OURS: "FORM BODY_MAX DESCRIPTORS_MAX KIND_MAX _AT_ONCE _PIECE", STANDARD: "_DIGEST"},
     "gateway/upgrade/taking.py": {
-        OURS: "OFFER_S STATE_S IKE_S IKE_EACH_S SAY_S GONE_S",
+        OURS: "OFFER_S STATE_S IKE_S SAY_S GONE_S",
         STANDARD: "NS_PER_MS",
         SHOWN: "NAMED_MOST",
     },
@@ -77,6 +75,9 @@ OWNERS = {
     "ike/authenticated.py": {PEER: "KEPT TOLD"},
     "ike/certificate_rules.py": {STANDARD: "MIN_RSA_BITS"},
     "ike/certificates.py": {FILES: "MAX_FILE"},
+    "ike/carried/damaged.py": {OURS: "NOWHERE"},
+    "ike/carried/pieces.py": {OURS: "AT_ONCE"},
+    "ike/carried/values.py": {OURS: "_SUITES _SELECTORS"},
     "ike/carried/envelope.py": {OURS: "_VERSION _LENGTH _DIGEST"},
     "ike/carried/model/__init__.py": {OURS: "MODEL"},
     "ike/core.py": {STANDARD: "_VERSION _IKEV1"},

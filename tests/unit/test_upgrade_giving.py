@@ -15,6 +15,7 @@ import time
 from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -28,6 +29,7 @@ from ipsec_dp.gateway.upgrade.giving import BrokenOffError, Giving, Offered, Pla
 from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
 from ipsec_dp.gateway.upgrade.messages import (
     Forwards,
+    GivenIke,
     GivenSas,
     GivenState,
     HelperOffer,
@@ -42,6 +44,7 @@ from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
 from ipsec_dp.services.path_mtu import CarriedMtus
 from tests.doubles.giving import GOES_ON, HOST, KEY, GivenHost, Gone, Noting
 
+GIVEN: tuple[type[Any], ...] = (GivenSas, GivenState, GivenIke, UpgradeRefused)
 PEER = Endpoint(ip_address("192.0.2.2"), 4500)
 
 
@@ -122,7 +125,7 @@ def successor():
             with contextlib.suppress(HandOverError):
                 for answer in answers:
                     got = there.receive(seconds=5.0)
-                    made.states.append(message_of(got.kind, got.body, GivenSas, GivenState, UpgradeRefused))
+                    made.states.append(message_of(got.kind, got.body, *GIVEN))
                     answer(there)
 
         made.thread = threading.Thread(target=run)
@@ -140,26 +143,35 @@ def forwards(there):
     there.send(MessageKind.FORWARDS, body_of(Forwards(1)), seconds=5.0)
 
 
+def on(_there):
+    """It takes what came, and says nothing."""
+
+
+IKE = (on, on)  # STATE, and the first of two pieces
+
+
 def goes_on(there):
     there.send(MessageKind.GOES_ON, body_of(GOES_ON), seconds=5.0)
 
 
 def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_here(given, engine, successor, offered, noting):
     noting.unready = 2
-    successor.take(forwards, goes_on)
+    successor.take(forwards, *IKE, goes_on)
     assert given.hand_over(engine, successor, offered) == GOES_ON
     assert noting.notes == [
         *("paused", "port 500 unread", "finished", "metrics unserved"),
         *["exported"] * 3,
         "packets that wait",
         "IKE with 1 octet for a key",
+        *["a piece"] * 2,
         "IKE stopped",
     ]
     successor.thread.join()
-    sas, state = successor.states
+    sas, state, *pieces = successor.states
     assert (sas.records.records, sas.sas, sas.counters.drops) == (bytearray(KEY), None, {"replay": 2})
     assert [(spi, peer.endpoint) for spi, peer in sas.expected] == [(0x1002, PEER)]
-    assert (state.ike, state.host) == (bytearray(b"IKE"), HOST)
+    assert (state.pieces, state.host) == (2, HOST)
+    assert [piece.ike for piece in pieces] == [b"IKE", b"IKE too"]
     assert state.traffic["to-b"].packets_in == 3
     assert [(one.tunnel, one.interface, bytes(one.packet.packet)) for one in sas.waiting] == [("to-b", "ipsec0", b"clear")]
 
@@ -174,7 +186,7 @@ def test_the_gap_begins_when_the_last_burst_is_done(given, engine, successor, of
 
 
 def test_a_program_that_lays_records_out_otherwise_gets_sas_one_by_one(given, engine, successor, offered, noting):
-    successor.take(forwards, goes_on)
+    successor.take(forwards, *IKE, goes_on)
     assert given.hand_over(engine, successor, offered._replace(layout=bytes(32))) == GOES_ON
     successor.thread.join()
     (sa,) = successor.states[0].sas.sas
@@ -184,10 +196,10 @@ def test_a_program_that_lays_records_out_otherwise_gets_sas_one_by_one(given, en
 
 
 def test_no_key_is_left_here(given, engine, successor, offered, noting):
-    successor.take(forwards, goes_on)
+    successor.take(forwards, *IKE, goes_on)
     given.hand_over(engine, successor, offered)
     assert not any((*noting.records.records, *noting.kept[0].packet))
-    assert not any(noting.octets)
+    assert not any(map(any, noting.pieces))
 
 
 def busy(noting, _successor, _gone):
@@ -233,10 +245,11 @@ def refusing(there):
     there.send(MessageKind.REFUSED, body_of(UpgradeRefused("no")), seconds=5.0)
 
 
-@pytest.mark.parametrize("before", [(), (forwards,)], ids=["with the SAs", "with IKE"])
+@pytest.mark.parametrize("before", [(), (forwards,), (forwards, *IKE)], ids=["with the SAs", "with IKE", "with a piece of it"])
 @pytest.mark.parametrize("answer", [silent, refusing, HandOverChannel.close], ids=["hangs", "refuses", "ends"])
 def test_after_the_export_this_process_never_goes_on(given, engine, successor, offered, noting, answer, before, monkeypatch):
-    monkeypatch.setattr(giving, "GOES_ON_S", 0.1)
+    for patience in ("GOES_ON_S", "PIECE_S"):
+        monkeypatch.setattr(giving, patience, 0.1)
     successor.take(*before, answer)
     with pytest.raises(BrokenOffError, match="stays closed"):
         given.hand_over(engine, successor, offered)
@@ -273,6 +286,22 @@ def test_a_successor_that_forwards_goes_on_where_ike_could_not_be_exported(given
     assert "resumed" not in noting.notes
 
 
+def test_a_piece_that_cannot_be_exported_leaves_those_before_it(given, engine, successor, offered, noting):
+    noting.pieces[1] = RuntimeError("a fault")
+    successor.take(forwards, *IKE, goes_on)
+    assert given.hand_over(engine, successor, offered) == GOES_ON
+    successor.thread.join()
+    assert (successor.states[2].ike, successor.states[3]) == (bytearray(b"IKE"), UpgradeRefused("a fault"))
+
+
+def test_the_manager_hears_of_the_gateway_with_each_piece(given, engine, successor, offered, noting):
+    beats: list[str] = []
+    given.alive = lambda: beats.append(noting.notes[-1] if noting.notes else "")
+    successor.take(forwards, *IKE, goes_on)
+    given.hand_over(engine, successor, offered)
+    assert beats.count("a piece") == 2
+
+
 # ---- who may, and when
 
 
@@ -298,14 +327,6 @@ def test_a_gateway_that_cannot_be_handed_over_says_why_and_goes_on(given, parts,
         asked(given)
     assert [(record.event, says in record.message) for record in caplog.records] == [("upgrade_refused", True)]
     assert (noting.notes, gone.lost, gone.left_to) == ([], [], [])
-
-
-def test_packets_wait_for_no_more_child_sas_than_peers_wait_for(given, engine):
-    engine.children.spis = lambda: range(giving.CHILD_SAS_MOST + 1)
-    with pytest.raises(ControlError, match=f"more than {giving.CHILD_SAS_MOST}; restart"):
-        asked(given)
-    engine.children.spis = lambda: range(giving.CHILD_SAS_MOST)
-    assert given.engine_to_give() is engine
 
 
 @pytest.fixture
@@ -378,10 +399,10 @@ def test_the_manager_hears_of_a_process_that_waits_as_long_as_its_sas_take(given
 
     def waits(there):
         assert told.wait(60.0)
-        goes_on(there)
+        forwards(there)
 
     given.alive = alive
-    started.take(forwards, waits)
+    started.take(waits, *IKE, goes_on)
     assert asked(given).process == 4711
     assert len(beats) >= 4
 

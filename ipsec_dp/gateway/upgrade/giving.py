@@ -46,7 +46,7 @@ from ipsec_dp.util.told import told
 from ipsec_dp.util.wiping import wipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ipsec_dp.dataplane import DataPlane
@@ -61,11 +61,11 @@ READY_S: Final = 120.0  # ten thousand tunnels are read in seconds
 SEND_S: Final = 20.0
 IDLE_S: Final = 0.25  # in which the last burst is done, or nothing stops
 GOES_ON_S: Final = 30.0
-GOES_ON_EACH_S: Final = 0.05  # more for each SA: ten times what one takes
+GOES_ON_EACH_S: Final = 0.002  # more for each SA: ten times what one takes
+PIECE_S: Final = 30.0  # for the successor to take a piece of IKE, which is a tenth of a second's work
 ALIVE_S: Final = 1.0  # between two words to the service manager meanwhile
 CHANGING_S: Final = 10.0  # for whoever changes the host now
 GIVE_UP_S: Final = 5.0
-CHILD_SAS_MOST: Final = 2000  # of IKE, which waits for all of them, and with more it was not tried for how long
 
 
 class BrokenOffError(IpsecDpError):
@@ -167,8 +167,6 @@ class Giving:
             raise HandOverError(f"{waits_for} is not confirmed yet: first `ipsec-dp confirm {config.name}`")
         if engine.reloader.incomplete:
             raise HandOverError("a reload broke off in the middle, or the host lacks something since an upgrade: reload first")
-        if (count := sum(1 for _ in engine.children.spis())) > CHILD_SAS_MOST:
-            raise HandOverError(f"{count} CHILD_SAs, for all of which IKE would wait: more than {CHILD_SAS_MOST}; restart")
         return engine
 
     async def attempt(self, path: Path | None) -> UpgradeAnswer:
@@ -289,8 +287,11 @@ class Giving:
             given = sas.exported(engine, self._parts.spd, offered.told, offered.layout, stopped)
             self._say(successor, MessageKind.SAS, given, patience)
             self._hear(successor, patience, Forwards)
+            patience = PIECE_S
             try:
-                self._say(successor, *self._ike_state(engine, host), patience)
+                for kind, body in self._ike_state(engine, host):
+                    self.alive()
+                    self._say(successor, kind, body, PIECE_S)
             except HandOverError:  # it has gone; or on alone where this process stood still, and said so
                 patience = 0.0
             return self._hear(successor, patience, GoesOn)
@@ -342,13 +343,12 @@ class Giving:
             raise HandOverError("the successor has ended")
         return host, stopped
 
-    def _ike_state(self, engine: Engine, host: InheritedHost) -> tuple[MessageKind, bytearray]:
-        """The successor forwards by then: where there is none, it is to negotiate anew."""
-        self.alive()
+    def _ike_state(self, engine: Engine, host: InheritedHost) -> Iterator[tuple[MessageKind, bytearray]]:
+        """The successor forwards by then: what of IKE does not come it is to negotiate anew."""
         try:
-            return MessageKind.STATE, sas.ike_exported(self._parts, engine, host)
+            yield from sas.ike_exported(self._parts, engine, host)
         except Exception as error:  # noqa: BLE001 - the successor says it, and what it means
-            return MessageKind.REFUSED, body_of(UpgradeRefused(str(error) or type(error).__name__))
+            yield MessageKind.REFUSED, body_of(UpgradeRefused(str(error) or type(error).__name__))
 
 
 def shape_of(host: InheritedHost) -> tuple[object, ...]:

@@ -1,7 +1,8 @@
 """What the two processes say to each other, in this order, the one before the arrow first: OFFER → READY, SHAPE → PREPARED while
-everything goes on; SAS → FORWARDS, while packets wait; STATE → GOES_ON, while IKE waits. REFUSED stands for any of them.
+everything goes on; SAS → FORWARDS, while packets wait; STATE, and an IKE for each piece of it → GOES_ON, while IKE waits. REFUSED
+stands for any of them.
 
-Keys of ESP and packets in the clear are in SAS alone, keys of IKE in STATE. Each message is whoever's that has it to wipe.
+Keys of ESP and packets in the clear are in SAS alone, keys of IKE in IKE. Each message is whoever's that has it to wipe.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ipsec_dp.network.inheritance import InheritedHost
 from ipsec_dp.services.path_mtu import CarriedMtus
 from ipsec_dp.services.tunnel_monitor import CarriedMonitor
 from ipsec_dp.util.leaves import Here
+from ipsec_dp.util.wiping import wipe
 
 if TYPE_CHECKING:
     from ipsec_dp.gateway.upgrade.stream import HandOverChannel
@@ -47,6 +49,7 @@ class MessageKind(IntEnum):
     PREPARED = 7
     SAS = 8
     FORWARDS = 9
+    IKE = 10
 
 
 class HelperOffer(Struct, frozen=True):
@@ -140,9 +143,10 @@ class Forwards(Struct, frozen=True):
 
 
 class GivenState(Struct, frozen=True, kw_only=True):
-    """Everything else that changes while packets pass, as it was when they stopped. `traffic` by tunnel, of SAs that are gone."""
+    """Everything else that changes while packets pass, as it was when they stopped. `pieces`: how many IKE follow; `intents`: of
+    tunnels that are in none of them. `traffic` by tunnel, of SAs that are gone."""
 
-    ike: Here[bytearray]
+    pieces: Here[int]
     intents: Here[dict[str, IntentState]]
     findings: Here[dict[str, FindingState]]
     traffic: Here[dict[str, CarriedTraffic]]
@@ -151,12 +155,19 @@ class GivenState(Struct, frozen=True, kw_only=True):
     monitors: Here[dict[str, CarriedMonitor]]
     counts: Here[CarriedCounts]
 
+
+class GivenIke(Struct, frozen=True, kw_only=True):
+    """The IKE SAs of some tunnels (`ike.carried`), and what is wanted of these."""
+
+    ike: Here[bytearray]
+    intents: Here[dict[str, IntentState]]
+
     def __repr__(self) -> str:
-        return "<State>"
+        return "<IKE>"
 
     def wipe(self) -> None:
         """Overwrites every key with zeros."""
-        self.ike[:] = bytes(len(self.ike))
+        wipe(self.ike)
 
 
 class LeftBehind(Struct, frozen=True):
@@ -187,6 +198,7 @@ MESSAGES: Final[dict[MessageKind, type[Struct]]] = {
     MessageKind.PREPARED: SasPrepared,
     MessageKind.SAS: GivenSas,
     MessageKind.FORWARDS: Forwards,
+    MessageKind.IKE: GivenIke,
 }
 ENCODER: Final = msgspec.msgpack.Encoder()
 _NUMBERED: Final = msgspec.msgpack.Decoder(_Numbered)

@@ -13,13 +13,13 @@ from ipsec_dp.databases.carried_sas import CarriedSad, KeysElsewhere, records_of
 from ipsec_dp.dataplane.carried import EndpointValue
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.gateway.upgrade.messages import GivenSas, GivenState, LeftBehind, body_of
+from ipsec_dp.gateway.upgrade.messages import GivenIke, GivenSas, GivenState, LeftBehind, MessageKind, body_of
 from ipsec_dp.gateway.upgrade.waiting import waiting_in
 from ipsec_dp.ipsec.spi import spi_text
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ipsec_dp.databases.carried_sas import CarriedRecords
     from ipsec_dp.databases.sad import Sad
@@ -63,12 +63,12 @@ def _retired(export: Callable[[], CarriedSad | CarriedRecords]) -> CarriedSad | 
                 os.sched_yield()
 
 
-def ike_exported(parts: Composition, engine: Engine, host: InheritedHost) -> bytearray:
-    """GivenState. IKE SAs are retired by this."""
-    exported, intents = engine.ike.export(engine.core, KeysElsewhere(engine.children.spis()))
+def ike_exported(parts: Composition, engine: Engine, host: InheritedHost) -> Iterator[tuple[MessageKind, bytearray]]:
+    """GivenState, and then one GivenIke after the other: the IKE SAs in it are retired by that."""
+    leaving = engine.ike.export(engine.core, KeysElsewhere(engine.children.spis()))
     state = GivenState(
-        ike=exported.octets,
-        intents=intents,
+        pieces=leaving.number,
+        intents=leaving.others,
         findings=engine.ike.export_findings(),
         traffic={name: engine.plane.export_traffic(number) for name, number in parts.spd.tunnel_numbers.items()},
         host=host,
@@ -76,9 +76,14 @@ def ike_exported(parts: Composition, engine: Engine, host: InheritedHost) -> byt
         monitors=parts.monitors.export(),
         counts=parts.counts.export(),
     )
-    body = body_of(state)
-    state.wipe()
-    return body
+    yield MessageKind.STATE, body_of(state)
+    for octets, intents in leaving.pieces:
+        given = GivenIke(ike=octets, intents=intents)
+        try:
+            body = body_of(given)
+        finally:
+            given.wipe()
+        yield MessageKind.IKE, body
 
 
 def taken(sad: Sad, standing: StandingSad, sas: GivenSas, wait_on: Callable[[list[WaitingPacket]], None]) -> list[LeftBehind]:

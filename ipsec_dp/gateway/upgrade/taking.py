@@ -28,6 +28,7 @@ from ipsec_dp.gateway.upgrade import sas as carried
 from ipsec_dp.gateway.upgrade.messages import (
     Forwards,
     GatewayOffer,
+    GivenIke,
     GivenSas,
     GivenState,
     GoesOn,
@@ -66,15 +67,13 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.control_place import ListeningPlace
     from ipsec_dp.gateway.reload import Reloader
     from ipsec_dp.gateway.upgrade.waiting import WaitingPacket
-    from ipsec_dp.keying.ike_driver import IkeDriver
     from ipsec_dp.util.conditions import Conditions
 
 log = logging.getLogger(__name__)
 
 OFFER_S: Final = 30.0
 STATE_S: Final = 60.0  # from ready on, for each of what comes then
-IKE_S: Final = 30.0
-IKE_EACH_S: Final = 0.05  # more for each CHILD_SA: ten times what one takes
+IKE_S: Final = 30.0  # for each piece of it
 SAY_S: Final = 10.0
 GONE_S: Final = 10.0  # for the other process to end
 NS_PER_MS: Final = 1e6
@@ -182,7 +181,7 @@ class Successor:
             gap_ms = (time.monotonic_ns() - given.stopped) / NS_PER_MS
             with contextlib.suppress(HandOverError):  # it has gone, and no IKE SA comes
                 self._channel.send(MessageKind.FORWARDS, body_of(Forwards(len(engine.sad.records))), seconds=SAY_S)
-            left_out += self._go_on(parts, engine, manual, self._state(IKE_S + IKE_EACH_S * len(engine.sad.children)))
+            left_out += self._go_on(parts, engine, manual)
         counters = engine.core.counters()
         goes_on = GoesOn(
             gap_ms=gap_ms,
@@ -265,31 +264,28 @@ class Successor:
         parts.upgraded_at = parts.clock.utc().isoformat(timespec="milliseconds")
         return left_out
 
-    def _state(self, seconds: float) -> GivenState | str:
-        """Why there is none: the other process could not export it, or has gone."""
+    def heard(self, expected: type[Message]) -> Message | str:
+        """What comes of IKE now. Why nothing does: the other process could not export it, or has gone."""
         try:
-            got = self._channel.receive(seconds=seconds)
-            try:
-                said: Struct = message_of(got.kind, got.body, GivenState, UpgradeRefused)
-            finally:
-                got.close()
+            with contextlib.closing(self._channel.receive(seconds=IKE_S)) as got:
+                said: Struct = message_of(got.kind, got.body, expected, UpgradeRefused)
         except HandOverError as error:
             return str(error)
-        return said if isinstance(said, GivenState) else getattr(said, "why", "")
+        return said if isinstance(said, expected) else getattr(said, "why", "")
 
-    def _go_on(self, parts: Composition, engine: Engine, manual: ManualSas, state: GivenState | str) -> list[LeftBehind]:
+    def _go_on(self, parts: Composition, engine: Engine, manual: ManualSas) -> list[LeftBehind]:
         """While packets pass. What cannot be taken is named; an SA that no IKE SA has ends."""
         left_out, sad = list[LeftBehind](), engine.sad
         by_hand = {tunnel.name for tunnel in parts.config.tunnels if tunnel.manual is not None}
         expected, sad.expected = sad.expected, {}
         with sad.adopting() as unowned:
+            state = self.heard(GivenState)
             if isinstance(state, str):
-                engine.ike.begin_anew()
                 left_out.append(LeftBehind("", f"all IKE SAs: {state}"))
             else:
                 self._take_beside(parts, engine.plane, state)
-                left_out += self._take_ike(engine.ike, engine, state)
-                state.wipe()
+                left_out += self.take_ike(engine, state)
+            engine.ike.begin_anew()
         ended = sad.end_unowned(unowned, {parts.spd.tunnel_numbers[name] for name in by_hand})
         if ended:
             log.info(
@@ -315,19 +311,28 @@ class Successor:
         without("MTUs", lambda: parts.mtus.renew(state.mtus, plane))  # they are what they were when they were offered
         without("monitors", lambda: parts.monitors.take(state.monitors, frozenset(state.host.withdrawn)))
 
-    def _take_ike(self, ike: IkeDriver, engine: Engine, state: GivenState) -> list[LeftBehind]:
+    def take_ike(self, engine: Engine, state: GivenState) -> list[LeftBehind]:
+        """Each piece, while the other process makes the next one."""
+
         def claim(spi: int) -> None:
             with contextlib.suppress(DataPlaneError):  # then its exchange comes to nothing, and is begun anew
                 engine.sad.claim_spi(spi)
 
+        left_out: list[LeftBehind] = []
         with contextlib.suppress(ValueError):  # then it is found out anew
-            ike.take_findings(state.findings)
-        try:
-            left_out = ike.take(engine.core, state.ike, state.intents, claim)
-        except IkeError as error:
-            ike.begin_anew()
-            return [LeftBehind("", f"all IKE SAs: {error}")]
-        return [LeftBehind(each.tunnel, each.why) for each in left_out]
+            engine.ike.take_findings(state.findings)
+        engine.ike.take_intents(state.intents)
+        for piece in range(state.pieces):
+            given = self.heard(GivenIke)
+            if isinstance(given, str):
+                left_out.append(LeftBehind("", f"{'further' if piece else 'all'} IKE SAs: {given}"))
+                break
+            try:
+                taken = engine.ike.take(engine.core, given.ike, given.intents, claim)
+                left_out += [LeftBehind(each.tunnel, each.why) for each in taken]
+            except IkeError as error:
+                left_out += [LeftBehind(each, str(error)) for each in given.intents]
+        return left_out
 
     async def _settle(
         self, parts: Composition, stack: AsyncExitStack, host: LinuxHost, engine: Engine, control: ControlServer

@@ -9,21 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from cryptography.exceptions import UnsupportedAlgorithm
-
 from ipsec_dp.ike.carried.envelope import open_model, seal_model
-from ipsec_dp.ike.carried.ikev2 import Ikev2Export
+from ipsec_dp.ike.carried.ikev2 import Ikev2Export, Ikev2Source
 from ipsec_dp.ike.carried.ikev2_import import Ikev2Import
 from ipsec_dp.ike.carried.keys import KeysOf, no_keys
 from ipsec_dp.ike.carried.model import ChoicePart
-from ipsec_dp.ike.carried.part import CarriedStateError
+from ipsec_dp.ike.carried.part import UNSOUND, CarriedStateError
+from ipsec_dp.ike.carried.pieces import AT_ONCE, Piece, pieces_of
 from ipsec_dp.ike.carried.places import check_places
 from ipsec_dp.ike.carried.serials import is_reserved, serials_of
 from ipsec_dp.ike.carried.whole import CarriedIke
-from ipsec_dp.ike.errors import IkeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ipsec_dp.ike.actions import Action
     from ipsec_dp.ike.carried.ikev1 import Ikev1Export
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.carried.part import CarriedPart
     from ipsec_dp.ike.carried.serials import Serials
     from ipsec_dp.ike.manager import IkeManager
+    from ipsec_dp.ike.v1.context import Peering
     from ipsec_dp.ike.v1.manager import IsakmpManager
     from ipsec_dp.ike.version_choice import VersionChoice
 
@@ -71,36 +70,65 @@ class ImportedIke:
     reserved: tuple[tuple[str, int], ...]
 
 
+class IkeSource:
+    """What is carried of one core; see `export_ike`. Nothing may happen to it meanwhile."""
+
+    def __init__(self, core: CarriedCore, now: float, keys: KeysOf = no_keys, *, stride: int | None = None) -> None:
+        if core.unfinished():
+            raise CarriedStateError("what was begun with many tunnels at once is not over: it has to be first")
+        self._core, self._now, self._stopped = core, now, stride is None
+        self._ikev2, self._ikev1 = Ikev2Source(core.ikev2, now, keys, stride), _ikev1_export(core, now, keys, stride)
+        self.left_out = [*self._ikev2.left_out, *([] if self._ikev1 is None else self._ikev1.left_out)]
+
+    def whole(self) -> ExportedIke:
+        """All in one."""
+        return self._export(Piece(self._ikev2.sessions, self._peerings), first=True)
+
+    def pieces(self) -> list[Piece]:
+        """Which of them go together. Only a source that has stopped is exported so: of another one the last export counts."""
+        return pieces_of(self._ikev2.sessions, self._peerings, AT_ONCE)
+
+    def each(self, pieces: Iterable[Piece]) -> Iterator[ExportedIke]:
+        """Each of `pieces` in turn; it is retired when it is given."""
+        for number, piece in enumerate(pieces):
+            yield self._export(piece, first=number == 0)
+
+    @property
+    def _peerings(self) -> list[Peering]:
+        return [] if self._ikev1 is None else self._ikev1.peerings
+
+    def _export(self, piece: Piece, *, first: bool) -> ExportedIke:
+        ikev2, ikev1 = Ikev2Export(self._ikev2, piece.sessions, first=first), self._ikev1
+        left_out = self.left_out if first else []
+        parts: list[CarriedPart] = []
+        try:
+            parts.append(of_ikev2 := ikev2.part())
+            of_ikev1 = None if ikev1 is None else ikev1.part(piece.peerings, first=first)
+            choices = [_choice_part(*each) for each in self._core.choices.items()] if first else []
+            model = CarriedIke(
+                at=self._now,
+                last_number=self._core.ikev2.last_number,
+                ikev2=of_ikev2,
+                ikev1=of_ikev1,
+                choices=choices,
+                left_out=left_out,
+            )
+            parts[:] = [model]
+            octets = seal_model(model)
+        finally:
+            for part in parts:
+                part.wipe()
+        if self._stopped:
+            ikev2.retire()
+            if ikev1 is not None:
+                ikev1.retire(piece.peerings)
+        return ExportedIke(octets, tuple(left_out), serials_of(model))
+
+
 def export_ike(core: CarriedCore, now: float, keys: KeysOf = no_keys, *, stride: int | None = None) -> ExportedIke:
-    """`stride` None: the source has stopped, and is retired by this. Raises CarriedStateError, and nothing has changed, while
-    something that was begun with many at once is not over."""
-    if core.unfinished():
-        raise CarriedStateError("what was begun with many tunnels at once is not over: it has to be first")
-    ikev2, ikev1 = Ikev2Export(core.ikev2, now, keys, stride), _ikev1_export(core, now, keys, stride)
-    left_out = [*ikev2.left_out, *([] if ikev1 is None else ikev1.left_out)]
-    parts: list[CarriedPart] = []
-    try:
-        parts.append(of_ikev2 := ikev2.part())
-        of_ikev1 = None if ikev1 is None else ikev1.part()
-        choices = [_choice_part(tunnel, choice) for tunnel, choice in core.choices.items()]
-        model = CarriedIke(
-            at=now,
-            last_number=core.ikev2.last_number,
-            ikev2=of_ikev2,
-            ikev1=of_ikev1,
-            choices=choices,
-            left_out=left_out,
-        )
-        parts.append(model)
-        octets = seal_model(model)
-    finally:
-        for part in parts:
-            part.wipe()
-    if stride is None:
-        ikev2.retire()
-        if ikev1 is not None:
-            ikev1.retire()
-    return ExportedIke(octets, tuple(left_out), serials_of(model))
+    """All at once. `stride` None: the source has stopped, and is retired by this. Raises CarriedStateError, and nothing has
+    changed, while something that was begun with many at once is not over."""
+    return IkeSource(core, now, keys, stride=stride).whole()
 
 
 def _ikev1_export(core: CarriedCore, now: float, keys: KeysOf, stride: int | None) -> Ikev1Export | None:
@@ -155,6 +183,6 @@ def _made(model: CarriedIke, core: CarriedCore, now: float) -> tuple[Ikev2Import
             from ipsec_dp.ike.carried.ikev1_import import Ikev1Import
 
             ikev1 = Ikev1Import(model.ikev1, core.with_ikev1(), now)
-    except (IkeError, ArithmeticError, LookupError, RuntimeError, TypeError, UnsupportedAlgorithm, ValueError) as error:
+    except UNSOUND as error:
         raise CarriedStateError(f"the state says what cannot be: {type(error).__name__}") from None
     return ikev2, ikev1

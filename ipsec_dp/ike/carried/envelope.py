@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 
+from ipsec_dp.ike.carried.damaged import UNREADABLE, readable
 from ipsec_dp.ike.carried.model import MODEL
 from ipsec_dp.ike.carried.part import CarriedStateError
 from ipsec_dp.ike.carried.whole import CarriedIke
@@ -76,9 +77,17 @@ def open_model(octets: Buffer) -> CarriedIke:
     if not bytes_eq(_digest(head, body), bytes(digest)):
         raise CarriedStateError("the state was changed on its way: its digest does not hold")
     try:
-        model = _DECODER.decode(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
+        model = _decoded(body)
+    except UNREADABLE:
         raise CarriedStateError(f"the state does not have the form of model {version}") from None
     if isnan(model.at):
         raise CarriedStateError("the state is of no instant")
     return model
+
+
+def _decoded(body: Buffer) -> CarriedIke:
+    """Records that are spoiled by themselves are left to the import, which names them. Raises one of UNREADABLE."""
+    try:
+        return _DECODER.decode(body)
+    except UNREADABLE:
+        return readable(body)

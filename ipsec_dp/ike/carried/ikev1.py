@@ -18,6 +18,8 @@ from ipsec_dp.ike.v1.deadlines import IsakmpDeadlines
 from ipsec_dp.ike.v1.keymat import Skeyids
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ipsec_dp.ike.v1.context import IsakmpContext, Peering
     from ipsec_dp.ike.v1.fragment import IsakmpFragments
     from ipsec_dp.ike.v1.manager import IsakmpManager
@@ -35,7 +37,8 @@ class Ikev1Export:
     def __init__(self, manager: IsakmpManager, now: float, keys: KeysOf, *, stopped: bool) -> None:
         self._manager, self._now, self._keys = manager, now, keys
         peerings, alone = manager.carried()
-        self._peerings = [one for one in peerings if not one.withdrawn] if stopped else []
+        self.peerings = [one for one in peerings if not one.withdrawn] if stopped else []
+        self._due = manager.due()
         self.left_out = [
             m.LeftOut(tunnel=one.peer.tunnel, spi_i=one.sa.cookie_i, why=f"{one.state} when it was to be carried: it is begun anew")
             for one in alone
@@ -44,22 +47,23 @@ class Ikev1Export:
             running = [one for each in peerings for one in each.sessions]
             self.left_out += [m.LeftOut(tunnel=one.peer.tunnel, spi_i=one.sa.cookie_i, why=_RUNNING) for one in running]
 
-    def part(self) -> i.Ikev1Part:
-        """All of it; the source is as it was."""
-        counts, retransmissions = self._manager.tallies()
+    def part(self, peerings: Sequence[Peering], *, first: bool) -> i.Ikev1Part:
+        """These, and with the `first` of them what is of none; the source is as it was."""
+        counts, retransmissions = self._manager.tallies() if first else ({}, {})
         places: dict[object, tuple[int, int]] = {}
-        for place, one in enumerate(self._peerings):
+        for place, one in enumerate(peerings):
             places |= {one: (place, -1)} | {session: (place, number) for number, session in enumerate(one.sessions)}
         return i.Ikev1Part(
-            peerings=list(map(self._peering, self._peerings)),
-            due=[places[owner] for owner in self._manager.due() if owner in places],
+            peerings=list(map(self._peering, peerings)),
+            due=[places[owner] for owner in self._due if owner in places] if places else [],
             counts=counts,
             retransmissions=retransmissions,
         )
 
-    def retire(self) -> None:
+    @staticmethod
+    def retire(peerings: Sequence[Peering]) -> None:
         """They are another's from now on."""
-        for peering in self._peerings:
+        for peering in peerings:
             for session in peering.sessions:
                 session.sa.retired = True
                 if session.sa.keys is not None:

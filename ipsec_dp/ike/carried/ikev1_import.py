@@ -13,6 +13,7 @@ from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.carried import values as v
 from ipsec_dp.ike.carried.ikev1 import SA_TIMES, TIMES
 from ipsec_dp.ike.carried.keys import to_date
+from ipsec_dp.ike.carried.part import UNSOUND
 from ipsec_dp.ike.carried.wishes import wanted_parts
 from ipsec_dp.ike.nat import Said
 from ipsec_dp.ike.peer_table import Candidates
@@ -36,7 +37,8 @@ _UP: Final = (S.SA_SENT, S.KE_SENT, S.AUTH_SENT, S.ESTABLISHED)  # steps that th
 
 
 class Ikev1Import:
-    """One model, for one manager. Making it raises ValueError, LookupError, TypeError or IkeError for what cannot be."""
+    """One model, for one manager. What there is with a peer, of which it says what cannot be, is left out; making it raises one of
+    UNSOUND for what belongs to none alone."""
 
     def __init__(self, part: i.Ikev1Part, manager: IsakmpManager, now: float) -> None:
         self._part, self._manager, self._now = part, manager, now
@@ -44,11 +46,16 @@ class Ikev1Import:
         self.reserved: list[tuple[str, int]] = []
         self._peerings: list[tuple[i.PeeringPart, Peering]] = []
         for one in part.peerings:
-            if manager.peer(one.tunnel) is not None:
-                self._peerings.append((one, self._peering(one)))
-                continue
-            gone = "its tunnel is no longer configured, or speaks another version"
-            self.left_out += [m.LeftOut(tunnel=one.tunnel, spi_i=each.cookie_i, why=gone) for each in one.sessions]
+            why, reserved = "its tunnel is no longer configured, or speaks another version", len(self.reserved)
+            try:
+                if manager.peer(one.tunnel) is not None:
+                    self._peerings.append((one, self._peering(one)))
+                    continue
+            except UNSOUND as error:
+                why = f"its state says what cannot be ({type(error).__name__})"
+                del self.reserved[reserved:]
+            cookies = [each.cookie_i for each in one.sessions] or [b""]
+            self.left_out += [m.LeftOut(tunnel=one.tunnel, spi_i=cookie, why=why) for cookie in cookies]
         made = {id(one): peering for one, peering in self._peerings}
         due = [(made.get(id(part.peerings[place])), number) for place, number in part.due]
         self._due = [one if number < 0 else one.sessions[number] for one, number in due if one is not None]
@@ -100,6 +107,8 @@ class Ikev1Import:
 
     def _session(self, part: i.IsakmpSaPart, peering: Peering, *, closed: bool = False) -> IsakmpContext:
         candidates, sa = Candidates((peering.peer,)), _isakmp_sa(part, closed=closed)
+        if self._manager.has_cookie(sa.own_cookie):
+            raise ValueError("two ISAKMP SAs of one cookie")
         context = IsakmpContext(self._manager, candidates, sa, v.path_of(part.path), self._now, part.number)
         sa.started, context.nat, context.peering = part.started, v.nat_of(part.nat), peering
         cookie, end = part.request_key

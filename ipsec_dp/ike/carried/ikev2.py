@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec.structs import replace
 
 from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.carried import values as v
@@ -19,6 +20,8 @@ from ipsec_dp.ike.v2.followup import SerialTask
 from ipsec_dp.ike.v2.sa import Child, State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.manager import IkeManager
     from ipsec_dp.ike.v2.child_table import ChildTable
@@ -38,50 +41,61 @@ def is_carried(session: Context) -> bool:
     return session.authenticated and session.state in CARRIED
 
 
-class Ikev2Export:
-    """Of one manager. `stride` None: it has stopped; else how many SK IVs it keeps for itself."""
+class Ikev2Source:
+    """What is carried of one manager. `stride` None: it has stopped; else how many SK IVs it keeps for itself."""
 
     def __init__(self, manager: IkeManager, now: float, keys: KeysOf, stride: int | None) -> None:
-        self._now, self._keys, self._stride = now, keys, stride
-        self._manager = manager
+        self.manager, self.now, self.keys, self.stride = manager, now, keys, stride
         ours, due = manager.carried()
         self.sessions = [session for session in ours if is_carried(session)]
-        self._due = due
-        self._known = Exporting({session: place for place, session in enumerate(self.sessions)}, {})
-        self._tables: dict[int, tuple[int, ChildTable]] = {}
-        self._wanted: dict[int, tuple[int, Wanted]] = {}
-        self._abilities: dict[int, tuple[int, Abilities]] = {}
+        self.due = {session: place for place, session in enumerate(due)}
         self.left_out = [
             m.LeftOut(tunnel=one.peer.tunnel, spi_i=one.sa.spi_i, why=f"{one.state} when it was to be carried: it is begun anew")
             for one in (*ours, *manager.strangers())
             if not one.authenticated and one.alive
         ]
 
+    def withstood(self) -> list[m.WithstoodValue]:
+        """Of peers that have no IKE SA which is carried: those say it themselves."""
+        here = {Withstood(one.peer.tunnel, one.ends.identities, False).who for one in self.sessions if one.ends.identities}
+        known = self.manager.downgrades.known
+        return [m.WithstoodValue(one.tunnel, *v.identity_values(one.identities), one.ever) for one in known if one.who not in here]
+
+
+class Ikev2Export:
+    """Some of its IKE SAs with all that they name; `first`: and what is of none, which goes with the first of them."""
+
+    def __init__(self, source: Ikev2Source, sessions: Sequence[IkeSession], *, first: bool) -> None:
+        self._now, self._keys, self._stride = source.now, source.keys, source.stride
+        self._source, self._manager, self._first = source, source.manager, first
+        self.sessions = sessions
+        self._known = Exporting({session: place for place, session in enumerate(sessions)}, {})
+        self._tables: dict[int, tuple[int, ChildTable]] = {}
+        self._having: dict[int, int] = {}  # the place of the first IKE SA that has a table
+        self._wanted: dict[int, tuple[int, Wanted]] = {}
+        self._abilities: dict[int, tuple[int, Abilities]] = {}
+
     def part(self) -> m.Ikev2Part:
-        """All of it; the source is as it was."""
+        """The source is as it was."""
         sas = [self._sa(session) for session in self.sessions]
         tables = [self._table(table) for _, table in self._tables.values()]
         held = {one.number for part in tables for one in part.children}
         loose = self._loose(held)
-        counts, retransmissions = self._manager.tallies()
-        return m.Ikev2Part(
+        due = sorted((one for one in self.sessions if one in self._source.due), key=self._source.due.__getitem__)
+        part = m.Ikev2Part(
             sas=sas,
             tables=tables,
             loose=loose,
             wanted=[wanted_part(one) for _, one in self._wanted.values()],
             abilities=[_abilities_part(one) for _, one in self._abilities.values()],
-            lengths=v.length_values(self._manager.lengths),
-            due=[self._known.places[one] for one in self._due if one in self._known.places],
-            counts=counts,
-            retransmissions=retransmissions,
-            withstood=self._withstood(),
+            due=[self._known.places[one] for one in due],
         )
+        return self._with_the_rest(part) if self._first else part
 
-    def _withstood(self) -> list[m.WithstoodValue]:
-        """Of peers that have no IKE SA which is carried: those say it themselves."""
-        here = {Withstood(one.peer.tunnel, one.ends.identities, False).who for one in self.sessions if one.ends.identities}
-        known = self._manager.downgrades.known
-        return [m.WithstoodValue(one.tunnel, *v.identity_values(one.identities), one.ever) for one in known if one.who not in here]
+    def _with_the_rest(self, part: m.Ikev2Part) -> m.Ikev2Part:
+        counts, retransmissions = self._manager.tallies()
+        lengths, withstood = v.length_values(self._manager.lengths), self._source.withstood()
+        return replace(part, lengths=lengths, counts=counts, retransmissions=retransmissions, withstood=withstood)
 
     def retire(self) -> None:
         """They are another's from now on: here nothing is sealed any more, and the keys are gone."""
@@ -103,6 +117,7 @@ class Ikev2Export:
         if sa.suite is None or session.ends.identities is None:
             raise ValueError("an IKE SA that is up, and has no suite or no identities")
         spi, end = handshake.request_key
+        self._having.setdefault(id(session.children), self._known.places[session])
         return m.IkeSaPart(
             tunnel=session.peer.tunnel,
             state=session.state.value,
@@ -162,10 +177,9 @@ class Ikev2Export:
 
     def _table(self, table: ChildTable) -> m.TablePart:
         came, went = table.changes
-        first = next(place for place, session in enumerate(self.sessions) if session.children is table)
         holder = self._known.place(table.holder)
         return m.TablePart(
-            holder=first if holder is None else holder,
+            holder=self._having[id(table)] if holder is None else holder,
             children=[self._child(child) for child in table.values() if child.table is table],
             all=[self._known.named.setdefault(number, child).number for number, child in table.items()],
             came={number: v.pair_values(pairs) for number, pairs in came.items()},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Final, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 from cryptography import x509
 
@@ -12,6 +14,8 @@ from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.carried import values as v
 from ipsec_dp.ike.carried.ikev2 import TIMES
 from ipsec_dp.ike.carried.keys import to_date
+from ipsec_dp.ike.carried.part import UNSOUND
+from ipsec_dp.ike.carried.places import check_sa, check_table, families
 from ipsec_dp.ike.carried.tasks import Importing, task_of, their_series_of
 from ipsec_dp.ike.carried.windows import fill_window
 from ipsec_dp.ike.carried.wishes import wanted_parts
@@ -36,9 +40,12 @@ from ipsec_dp.ike.v2.wire import IKE_SPI
 from ipsec_dp.ike.wanted import Wanted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from ipsec_dp.ike.manager import IkeManager
     from ipsec_dp.ike.proposal import IkeSuite
 
+T = TypeVar("T")
 S: Final = State
 _UP: Final = (S.PROVISIONAL, S.ESTABLISHED)
 _WAYS: Final = {  # by which an IKE SA comes to stand where it stood, through steps that the table has
@@ -53,22 +60,29 @@ _CHILD_TIMES: Final = frozenset({"soft", "hard", "idle_at", "switch_at", "remove
 
 
 class Ikev2Import:
-    """One model, for one manager. Making it raises ValueError, LookupError, TypeError or IkeError for what cannot be."""
+    """One model, for one manager. An IKE SA of which it says what cannot be is left out, with those that it names; making it raises
+    one of UNSOUND for what belongs to none alone."""
 
     def __init__(self, part: m.Ikev2Part, manager: IkeManager, now: float) -> None:
         self._part, self._manager, self._now = part, manager, now
         self.left_out: list[m.LeftOut] = []
-        self.reserved: list[tuple[str, int]] = []
+        self._reserved: list[tuple[int, int]] = []  # by the place of the IKE SA
         self._known = Importing()
-        self._abilities = [_abilities(one) for one in part.abilities]
+        self._abilities: dict[int, Abilities] = {}
         self._wanted: dict[int, Wanted] = {}
+        self._why: dict[int, str] = {}  # by the place of an IKE SA that cannot be
+        self._spis: set[bytes] = set()
+        self._unsound: set[int] = set()  # places of tables
         self._make_children()
-        self._sessions = [self._session(one) for one in part.sas]
+        self._sessions: list[IkeSession | None] = []
+        self._sessions += [self._tried(place, partial(self._session, one)) for place, one in enumerate(part.sas)]
         self._known.sas = self._sessions
+        self._leave_out()
         self._fill_tables()
-        for one, session in zip(part.sas, self._sessions, strict=True):
+        for place, (one, session) in enumerate(zip(part.sas, self._sessions, strict=True)):
             if session is not None:
-                self._connect(one, session)
+                self._tried(place, partial(self._connect, place, one, session))
+        self._leave_out()
         self._due = [self._sessions[place] for place in part.due]
         self._lengths = v.lengths_of(part.lengths)
         self._withstood = [
@@ -76,6 +90,36 @@ class Ikev2Import:
             for one in part.withstood
             if manager.peer(one.tunnel) is not None
         ]
+
+    def _tried(self, place: int, step: Callable[[], T]) -> T | None:
+        """None: it cannot be."""
+        try:
+            return step()
+        except UNSOUND as error:
+            self._why.setdefault(place, f"its state says what cannot be ({type(error).__name__})")
+            return None
+
+    def _leave_out(self) -> None:
+        """Those that cannot be, and whoever names them; nothing of their keys stays."""
+        if not self._why:
+            return
+        for family in families(self._part):
+            if not any(place in self._why for place in family):
+                continue
+            for place in family:
+                one, session = self._part.sas[place], self._sessions[place]
+                self._sessions[place] = None
+                if session is not None:
+                    session.sa.wipe()
+                if session is not None or place in self._why:
+                    why = self._why.get(place, "what it belongs to says what cannot be")
+                    self.left_out.append(m.LeftOut(tunnel=one.tunnel, spi_i=one.spi_i, why=why))
+        self._why = {}
+
+    @property
+    def reserved(self) -> list[tuple[str, int]]:
+        """SPIs that are named to peers and have no SA yet, with their tunnels."""
+        return [(self._part.sas[place].tunnel, spi) for place, spi in self._reserved if self._sessions[place] is not None]
 
     def commit(self, number: int) -> None:
         """They are the manager's. `number`: of the CHILD_SA that was made last."""
@@ -90,17 +134,14 @@ class Ikev2Import:
                 self._manager.downgrades.note(Withstood(session.peer.tunnel, session.ends.identities, one.withstood))
             if session.ends.account is not None and one.ends.account is not None:
                 session.ends.account.resume(one.ends.account)
-        for due in self._due:
-            if due is not None:
-                self._manager.settle(due)
-        for _, session in there:
+        for session in dict.fromkeys((*(due for due in self._due if due is not None), *(session for _, session in there))):
             self._manager.settle(session)
 
     def actions(self) -> list[Action]:
         """What the data plane is to have: every SA that is installed, who sends, and what is expected of requests under way."""
         found: list[Action] = []
-        for part in self._part.tables:
-            holder = self._sessions[part.holder]
+        for place, part in enumerate(self._part.tables):
+            holder = None if place in self._unsound else self._sessions[part.holder]
             if holder is not None:
                 for one in part.children:
                     found += _installs(one, self._known.children[one.number], holder)
@@ -112,52 +153,90 @@ class Ikev2Import:
     # ---- CHILD_SAs
 
     def _make_children(self) -> None:
-        parts = [one for table in self._part.tables for one in table.children] + self._part.loose
-        made = self._known.children
+        """A table with one that cannot be is no table. Those that are in none are there for whoever names them."""
+        made, part = self._known.children, self._part
+        for place, table in enumerate(part.tables):
+            try:
+                check_table(table, part)
+                for one in table.children:
+                    if one.number in made or self._manager.has_child(one.number):
+                        raise ValueError("two CHILD_SAs of one number")
+                    made[one.number] = _child(one)
+            except UNSOUND:
+                self._unsound.add(place)
+        for one in part.loose:
+            with suppress(*UNSOUND):
+                made.setdefault(one.number, _child(one))
+        for place, table in enumerate(part.tables):
+            try:
+                self._name_successors(table.children)
+            except UNSOUND:
+                self._unsound.add(place)
+        with suppress(*UNSOUND):
+            self._name_successors(part.loose)
+
+    def _name_successors(self, parts: Iterable[m.ChildPart]) -> None:
         for one in parts:
-            if one.number in made:
-                raise ValueError("two CHILD_SAs of one number")
-            made[one.number] = _child(one)
-        for one in parts:
-            made[one.number].successor = self._known.child(one.successor)
+            if one.successor is not None:
+                self._known.children[one.number].successor = self._known.child(one.successor)
 
     def _fill_tables(self) -> None:
         """Whoever shares one has the same."""
+        having: dict[int, list[IkeSession]] = {}
+        for one, session in zip(self._part.sas, self._sessions, strict=True):
+            if session is not None:
+                having.setdefault(one.table, []).append(session)
         whose: list[tuple[Child, ChildTable]] = []
-        for place, part in enumerate(self._part.tables):
-            having = [
-                session for one, session in zip(self._part.sas, self._sessions, strict=True) if one.table == place and session
-            ]
+        for place, sessions in having.items():
+            part = self._part.tables[place]
             holder = self._sessions[part.holder]
-            if not having or holder not in having:
+            if holder is None or holder not in sessions:
                 continue
             table = ChildTable(holder)
-            for number in part.all:
-                table[number] = self._known.children[number]
-            table.resume({number: v.pairs_of(pairs) for number, pairs in part.came.items()}, dict(part.went))
-            table.busy = part.busy
-            for session in having:
+            self._tried(part.holder, partial(self._fill, table, part))
+            for session in sessions:
                 session.children = table
             whose += [(self._known.children[one.number], table) for one in part.children]
         for child, table in whose:
             child.table = table
 
+    def _fill(self, table: ChildTable, part: m.TablePart) -> None:
+        for number in part.all:
+            table[number] = self._known.children[number]
+        table.resume({number: v.pairs_of(pairs) for number, pairs in part.came.items()}, dict(part.went))
+        table.busy = part.busy
+
     # ---- IKE SAs
 
     def _session(self, part: m.IkeSaPart) -> IkeSession | None:
-        """By itself, and in no state yet."""
+        """By itself. None: nobody is known of whom it is."""
         peer = self._manager.peer(part.tunnel)
         if peer is None:
             self.left_out.append(m.LeftOut(tunnel=part.tunnel, spi_i=part.spi_i, why="its tunnel is no longer configured"))
             return None
+        check_sa(part, self._part)
+        if part.table in self._unsound:
+            raise ValueError("one of its CHILD_SAs cannot be")
         session = IkeSession(self._manager, Candidates((peer,)), _ike_sa(part), v.path_of(part.path), self._now)
+        if session.sa.own_spi in self._spis or self._manager.has_spi(session.sa.own_spi):
+            raise ValueError("two IKE SAs of one SPI")
+        self._spis.add(session.sa.own_spi)
+        try:
+            self._resume(session, part)
+        except UNSOUND:
+            session.sa.wipe()
+            raise
+        return session
+
+    def _resume(self, session: IkeSession, part: m.IkeSaPart) -> None:
+        """What it knows by itself."""
         sa = session.sa
         sa.started, sa.established_at = part.started, part.established_at
         session.nat = v.nat_of(part.nat)
         spi, end = part.request_key
         session.handshake.request_key = spi, v.endpoint(end)
         session.handshake.hints = [UnprovenError(text, Cause(cause) if cause else None) for text, cause in part.hints]
-        session.ends, session.abilities = _ends(part.ends), self._abilities[part.abilities]
+        session.ends, session.abilities = _ends(part.ends), self._abilities_at(part.abilities)
         if part.wanted is not None:
             session.wanted = self._wanted_at(part.wanted, session)
         if not part.deadlines.keys() <= set(TIMES):
@@ -166,7 +245,6 @@ class Ikev2Import:
         session.exchange, session.withdrawn = part.exchange, part.withdrawn
         for state in _WAYS[State(part.state)]:
             session.enter(state)
-        return session
 
     def _wanted_at(self, place: int, session: IkeSession) -> Wanted:
         if place not in self._wanted:
@@ -174,21 +252,26 @@ class Ikev2Import:
             self._wanted[place].resume(wanted_parts(self._part.wanted[place]))
         return self._wanted[place]
 
-    def _connect(self, part: m.IkeSaPart, session: IkeSession) -> None:
+    def _abilities_at(self, place: int) -> Abilities:
+        if place not in self._abilities:
+            self._abilities[place] = _abilities(self._part.abilities[place])
+        return self._abilities[place]
+
+    def _connect(self, place: int, part: m.IkeSaPart, session: IkeSession) -> None:
         """With all that it names."""
         succession, known = session.succession, self._known
         succession.before, succession.after = known.at(part.before), known.at(part.after)
         succession.handed_over = part.handed_over
         fill_window(session.window, part.window, session.sa.outgoing, known)
         if session.task is not None and session.task.spi_in is not None:
-            self.reserved.append((part.tunnel, session.task.spi_in))
+            self._reserved.append((place, session.task.spi_in))
         for waiting in part.queue:
             session.queue.add(task_of(waiting, known))
         for each in part.series:
             series = their_series_of(each, known)
             session.series[series.link] = series
             if isinstance(series.purpose, Prepared):
-                self.reserved.append((part.tunnel, series.purpose.spis[0]))
+                self._reserved.append((place, series.purpose.spis[0]))
 
 
 def _ike_sa(part: m.IkeSaPart) -> IkeSa:
@@ -198,8 +281,8 @@ def _ike_sa(part: m.IkeSaPart) -> IkeSa:
     sa.suite, sa.lowest_nonce = suite, part.lowest_nonce
     sa.post_quantum = IkeProtection(_withstands(part.own_quantum), _withstands(part.seed_quantum))
     if part.keys is not None and part.sk_iv is not None:
+        _check_keys(suite, part.keys)
         keys = IkeKeys(**{one.name: getattr(part.keys, one.name)[:] for one in fields(IkeKeys)})
-        _check_keys(suite, keys)
         sa.install(suite, keys)
         if sa.outgoing is not None:
             first = part.sk_iv.next if isinstance(part.sk_iv, m.Exact) else part.sk_iv.begins
@@ -213,12 +296,12 @@ def _ike_sa(part: m.IkeSaPart) -> IkeSa:
     return sa
 
 
-def _check_keys(suite: IkeSuite, keys: IkeKeys) -> None:
+def _check_keys(suite: IkeSuite, keys: m.KeysPart) -> None:
     """Each as long as its algorithm wants it."""
     encryption, integrity = suite.encryption, 0 if suite.integrity is None else suite.integrity.key
     sizes = {"sk_e": encryption.key + encryption.salt, "sk_a": integrity, "sk_d": suite.prf.octets, "sk_p": suite.prf.octets}
-    for one in fields(IkeKeys):
-        if len(getattr(keys, one.name)) != sizes[one.name[:4]]:
+    for name in keys.__struct_fields__:
+        if len(getattr(keys, name)) != sizes[name[:4]]:
             raise ValueError("a key that is too long or too short")
 
 

@@ -1,4 +1,4 @@
-"""Whether every place that the model names is there: an index from 0 to the end of its list. Nobody behind this asks again."""
+"""Which places the model names: an index from 0 to the end of its list. Nobody behind this asks again."""
 
 from __future__ import annotations
 
@@ -14,32 +14,70 @@ if TYPE_CHECKING:
 
 
 def check_places(model: CarriedIke) -> None:
-    """Raises ValueError for one that is not."""
-    for place, there in (*_of_ikev2(model.ikev2), *(() if model.ikev1 is None else _of_ikev1(model.ikev1))):
-        if place is not None and not 0 <= place < len(there):
-            raise ValueError("the state names what is not in it")
+    """Of what belongs to no IKE SA alone. Raises ValueError for one that is not there."""
+    part = model.ikev2
+    for place, there in (*((place, part.sas) for place in part.due), *(() if model.ikev1 is None else _of_ikev1(model.ikev1))):
+        _check(place, there)
 
 
-def _of_ikev2(part: m.Ikev2Part) -> Iterator[tuple[int | None, Sized]]:
-    for sa in part.sas:
-        yield sa.abilities, part.abilities
-        yield sa.table, part.tables
-        yield sa.wanted, part.wanted
-        yield sa.before, part.sas
-        yield sa.after, part.sas
-        for rival in _rivals(sa):
-            yield rival, part.sas
-    for table in part.tables:
-        yield table.holder, part.sas
-    for place in part.due:
-        yield place, part.sas
+def check_sa(sa: m.IkeSaPart, part: m.Ikev2Part) -> None:
+    """What one IKE SA of `part` names. Raises ValueError."""
+    for place, there in ((sa.abilities, part.abilities), (sa.table, part.tables), (sa.wanted, part.wanted)):
+        if place is not None:
+            _check(place, there)
+    for place in _others(sa):
+        _check(place, part.sas)
 
 
-def _rivals(sa: m.IkeSaPart) -> Iterator[int | None]:
+def check_table(table: m.TablePart, part: m.Ikev2Part) -> None:
+    """Raises ValueError for one of nobody."""
+    _check(table.holder, part.sas)
+
+
+def families(part: m.Ikev2Part) -> list[list[int]]:
+    """The places of IKE SAs that name each other, or have something together."""
+    above: dict[int, int] = {}
+
+    def root(place: int) -> int:
+        while place in above:
+            place = above[place]
+        return place
+
+    for one, two in _links(part):
+        if 0 <= one < len(part.sas) and 0 <= two < len(part.sas) and root(one) != root(two):
+            above[root(two)] = root(one)
+    found: dict[int, list[int]] = {}
+    for place in range(len(part.sas)):
+        found.setdefault(root(place), []).append(place)
+    return list(found.values())
+
+
+def _links(part: m.Ikev2Part) -> Iterator[tuple[int, int]]:
+    """Two IKE SAs each, by what they name or have together: a table, what is wanted, a CHILD_SA."""
+    first: dict[tuple[str, int], int] = {}
+    for place, sa in enumerate(part.sas):
+        for other in _others(sa):
+            yield place, other
+        yield first.setdefault(("table", sa.table), place), place
+        if sa.wanted is not None:
+            yield first.setdefault(("wanted", sa.wanted), place), place
+    for number, table in enumerate(part.tables):
+        yield first.get(("table", number), table.holder), table.holder
+        for child in (*table.all, *(one.number for one in table.children)):
+            yield first.setdefault(("child", child), table.holder), table.holder
+
+
+def _check(place: int, there: Sized) -> None:
+    if not 0 <= place < len(there):
+        raise ValueError("the state names what is not in it")
+
+
+def _others(sa: m.IkeSaPart) -> Iterator[int]:
+    """The IKE SAs that it names."""
     tasks: Iterable[m.TaskPart] = [*sa.queue, *([] if sa.window.outstanding is None else [sa.window.outstanding.task])]
-    for task in tasks:
-        if isinstance(task, m.IkeRekeyPart):
-            yield task.rival
+    for place in (sa.before, sa.after, *(task.rival for task in tasks if isinstance(task, m.IkeRekeyPart))):
+        if place is not None:
+            yield place
 
 
 def _of_ikev1(part: Ikev1Part) -> Iterator[tuple[int, Sized]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ipsec_dp.ike import dh
 from ipsec_dp.ike.actions import ChildLimits, Endpoint, Path
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.addresses import Address
 
 A = TypeVar("A", Encryption, Prf, Integrity, Group, AdditionalKeyExchange)
+_SUITES: Final = 64  # of those that were met last, each made once
+_SELECTORS: Final = 64  # an IKE SA has the same few in a dozen places
+_VERSIONS: Final = {4: 4, 16: 6}  # of IP, by the octets of an address
 
 
 # ---- addresses and selectors -----------------------------------------------------------------------------------------------------
@@ -69,14 +73,14 @@ def _selector_value(one: TrafficSelector) -> m.SelectorValue:
     return m.SelectorValue(start, end, one.protocol, one.start_port, one.end_port)
 
 
+@lru_cache(_SELECTORS)
 def _selector(value: m.SelectorValue) -> TrafficSelector:
-    start, end = ip_address(value.start), ip_address(value.end)
-    if start.version != end.version or int(start) > int(end):
+    version, start, end = _VERSIONS.get(len(value.start)), int.from_bytes(value.start), int.from_bytes(value.end)
+    if version is None or len(value.start) != len(value.end) or start > end:
         raise ValueError("a selector whose end is before its start")
-    ports = (value.start_port, value.end_port)
-    if not 0 <= value.protocol <= 0xFF or not all(0 <= port <= 0xFFFF for port in ports):
+    if not (0 <= value.protocol <= 0xFF and 0 <= value.start_port <= 0xFFFF and 0 <= value.end_port <= 0xFFFF):
         raise ValueError("a selector of no protocol or no port")
-    return TrafficSelector(start.version, int(start), int(end), value.protocol, *ports)
+    return TrafficSelector(version, start, end, value.protocol, value.start_port, value.end_port)
 
 
 def selector_values(selectors: Iterable[TrafficSelector]) -> tuple[m.SelectorValue, ...]:
@@ -154,11 +158,13 @@ def _integrity(value: m.SuiteValue) -> Integrity | None:
     return _algorithm(value.integrity, Integrity) if value.integrity else None
 
 
+@lru_cache(_SUITES)
 def ike_suite_of(value: m.SuiteValue) -> IkeSuite:
     encryption, prf = _algorithm(value.encryption, Encryption), _algorithm(value.prf, Prf)
     return IkeSuite(encryption, prf, _integrity(value), group_of(value.group), _additional(value))
 
 
+@lru_cache(_SUITES)
 def esp_suite_of(value: m.SuiteValue) -> EspSuite:
     encryption, integrity = _algorithm(value.encryption, Encryption), _integrity(value)
     if encryption.is_aead == (integrity is not None):

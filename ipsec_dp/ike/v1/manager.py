@@ -612,6 +612,10 @@ class IsakmpManager:
         """What a tunnel says now; None: it is not there."""
         return self._peers.get(tunnel)
 
+    def has_cookie(self, own_cookie: bytes) -> bool:
+        """Whether an ISAKMP SA here has it."""
+        return own_cookie in self._sessions
+
     def knows_request(self, session: IsakmpContext) -> bool:
         """Whether a repeat of message 1 finds it."""
         return self._requests.get(session.request_key) is session

@@ -13,8 +13,11 @@ from ipsec_dp.ike.carried.envelope import HEAD, MAGIC, enveloped, open_model
 from ipsec_dp.ike.carried.ikev2 import Ikev2Export
 from ipsec_dp.ike.carried.model import MODEL
 from ipsec_dp.ike.carried.part import CarriedStateError
+from ipsec_dp.ike.v2.sa import IkeSa
 from ipsec_dp.ike.version_choice import VersionChoice
 from tests.ike.carried.carrying import EXAMPLES, as_core, check, exported, fresh, keys_of, refused, taken, up
+from tests.ike.carried.crowds import crowd, keys, up_of
+from tests.ike.carried.test_carry import example_site
 from tests.ike.ladder import peer
 from tests.ike.v1.gateways import Gateways
 from tests.ike.v1.gateways import peer as peer_v1
@@ -61,6 +64,14 @@ WRONG = {
     "a state that nobody knows": lambda plain: plain["ikev2"]["sas"][0].update(state="asleep"),
     "a state that is not carried": lambda plain: plain["ikev2"]["sas"][0].update(state="new"),
     "a time that nobody knows": lambda plain: plain["ikev2"]["sas"][0]["deadlines"].update(noon=1.0),
+    "a key that is none": lambda plain: plain["ikev2"]["sas"][0]["keys"].update(sk_ei=7),
+    "a field of an IKE SA that nobody knows": lambda plain: plain["ikev2"]["sas"][0].update(field=1),
+    "a CHILD_SA that is none": lambda plain: plain["ikev2"]["tables"][0].update(children=[7]),
+    "a suite of a CHILD_SA that nobody knows": lambda plain: plain["ikev2"]["tables"][0]["children"][0].update(
+        suite=["rot13", "", "", "", [], False]
+    ),
+    "abilities that are none": lambda plain: plain["ikev2"]["abilities"][0].update(hashes=7),
+    "wishes that are none": lambda plain: plain["ikev2"]["wanted"][0].update(asked=7),
     "an IKE SA that is not there": lambda plain: plain["ikev2"]["sas"][0].update(before=7),
     "an IKE SA before the first": lambda plain: plain["ikev2"]["sas"][0].update(after=-1),
     "a table that is not there": lambda plain: plain["ikev2"]["sas"][0].update(table=7),
@@ -77,12 +88,58 @@ WRONG = {
     "an instant that is none": lambda plain: plain.update(at=float("nan")),
 }
 
+OF_ALL = ("a field that nobody knows", "one due before the first", "an instant that is none")
+OF_ONE = sorted(WRONG.keys() - {*OF_ALL})
+# What belongs to no IKE SA alone, and what one of them says, which is left out then.
 
-@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+
+@pytest.mark.parametrize("change", [WRONG[what] for what in OF_ALL], ids=OF_ALL)
 def test_a_model_that_says_what_cannot_be_leaves_nothing(change):
     ladder = up()
     octets = exported(ladder.a).octets
     assert refused(ladder.a, changed_model(octets, change))
+
+
+@pytest.mark.parametrize("change", [WRONG[what] for what in OF_ONE], ids=OF_ONE)
+def test_an_ike_sa_of_which_it_says_what_cannot_be_is_named_and_the_others_go_on(change):
+    site = crowd(3)
+    octets = changed_model(export_ike(as_core(site.core), site.clock(), keys).octets, change)
+    core, imported = taken(site, octets)
+    assert [one.tunnel for one in imported.left_out] == ["t0"]
+    assert "cannot be" in imported.left_out[0].why
+    assert {one.tunnel for one in imported.actions} == {"t1", "t2"}
+    assert up_of(core, 3, site.clock()) == ["t1", "t2"]
+    assert core.counters().sessions == 2
+
+
+def test_those_that_belong_to_one_that_cannot_be_are_left_out_with_it():
+    """Of two IKE SAs of which one is to take the place of the other none goes on by itself."""
+    site = crowd(3)
+    octets = export_ike(as_core(site.core), site.clock(), keys).octets
+
+    def spoil(plain):
+        plain["ikev2"]["sas"][0].update(state="asleep")
+        plain["ikev2"]["sas"][2].update(before=0)
+
+    core, imported = taken(site, changed_model(octets, spoil))
+    assert {one.tunnel for one in imported.left_out} == {"t0", "t2"}
+    assert up_of(core, 3, site.clock()) == ["t1"]
+
+
+def test_no_key_is_left_of_an_ike_sa_that_is_left_out(monkeypatch):
+    site = crowd(2)
+    octets = export_ike(as_core(site.core), site.clock(), keys).octets
+    made, install = list[Any](), IkeSa.install
+
+    def noted(sa, suite, keys):
+        made.append(keys)
+        install(sa, suite, keys)
+
+    monkeypatch.setattr(IkeSa, "install", noted)
+    taken(site, changed_model(octets, lambda plain: plain["ikev2"]["sas"][0].update(state="asleep")))
+    spoiled, sound = made
+    assert not any(any(getattr(spoiled, name)) for name in spoiled.__slots__)
+    assert any(sound.sk_d)
 
 
 WRONG_V1 = {
@@ -100,12 +157,29 @@ def test_a_model_that_says_what_cannot_be_leaves_nothing_of_ikev1(change):
     assert refused(gateways.a, changed_model(octets, change))
 
 
+@pytest.mark.parametrize(
+    ("change", "gone", "left"),
+    [
+        (lambda plain: plain["ikev1"]["peerings"][0]["sessions"][0].update(cookie_i=b""), "old", "to-b"),
+        (lambda plain: plain["ikev1"]["peerings"][0].update(field=1), "old", "to-b"),
+        (lambda plain: plain["ikev2"]["sas"][0].update(state="asleep"), "to-b", "old"),
+        (lambda plain: plain["ikev2"]["sas"][0].update(field=1), "to-b", "old"),
+    ],
+    ids=["a cookie", "a field of IKEv1", "a state", "a field of IKEv2"],
+)
+def test_what_cannot_be_of_one_version_leaves_the_other(change, gone, left):
+    site = example_site()
+    core, imported = taken(site, changed_model(exported(site).octets, change))
+    assert [one.tunnel for one in imported.left_out] == [gone]
+    assert [len(core.status(tunnel, site.clock())) for tunnel in (gone, left)] == [0, 1]
+
+
 def test_no_key_of_a_model_that_is_refused_is_left(monkeypatch):
     """Nor of one that is taken, once it is."""
     ladder = up()
     octets = bytes(exported(ladder.a).octets)
     opened = noting(monkeypatch, carry_module, "open_model")
-    refused(ladder.a, changed_model(octets, WRONG["a state that nobody knows"]))
+    refused(ladder.a, changed_model(octets, WRONG["one due before the first"]))
     taken(ladder.a, bytearray(octets))
     assert len(opened) == 2
     for model in opened:

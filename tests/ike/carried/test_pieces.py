@@ -1,0 +1,119 @@
+"""IKE of a gateway in pieces: all of it is in one of them, what names each other is in one, and each is its source's no more."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipsec_dp.ike.carried import carry
+from ipsec_dp.ike.carried.carry import IkeSource, import_ike
+from ipsec_dp.ike.carried.envelope import open_model
+from ipsec_dp.ike.carried.part import CarriedStateError
+from ipsec_dp.ike.errors import RetiredKeyError
+from tests.ike.carried.carrying import as_core, fresh
+from tests.ike.carried.crowds import crowd, keys, up_of
+from tests.ike.carried.test_carry import example_site
+
+COUNT = 7
+
+
+def source_of(site):
+    return IkeSource(as_core(site.core), site.clock(), keys)
+
+
+@pytest.fixture(autouse=True)
+def two_tunnels_each(monkeypatch):
+    """And the last one alone."""
+    monkeypatch.setattr(carry, "AT_ONCE", 4)
+
+
+@pytest.fixture
+def one_tunnel_each(monkeypatch):
+    monkeypatch.setattr(carry, "AT_ONCE", 1)
+
+
+def pieces(site):
+    source = source_of(site)
+    return source, source.pieces()
+
+
+def test_all_of_them_together_are_all_there_was():
+    site = crowd(COUNT)
+    before = site.core.counters()
+    source, some = pieces(site)
+    assert [sorted(one.tunnels) for one in some] == [["t0", "t1"], ["t2", "t3"], ["t4", "t5"], ["t6"]]
+    core = fresh(site)
+    for exported in source.each(some):
+        assert import_ike(as_core(core), exported.octets, site.clock()).left_out == ()
+    assert up_of(core, COUNT, site.clock()) == [f"t{one}" for one in range(COUNT)]
+    assert core.counters() == before
+    assert core.next_child() == COUNT + 1
+
+
+def test_a_piece_retires_what_is_in_it_and_nothing_else():
+    site = crowd(3)
+    source, some = pieces(site)
+    next(source.each(some))
+    with pytest.raises(RetiredKeyError):
+        site.core.rekey("t0", site.clock())
+    assert site.core.rekey("t2", site.clock())
+
+
+def test_ike_sas_that_name_each_other_are_in_one_piece_whatever_their_tunnels():
+    site = crowd(COUNT)
+    (first,), (last,) = site.core.sessions("t0"), site.core.sessions("t6")
+    first.succession.after, last.succession.before = last, first
+    _, some = pieces(site)
+    assert some[0].tunnels == {"t0", "t6"}
+    assert sorted(tunnel for one in some for tunnel in one.tunnels) == [f"t{one}" for one in range(COUNT)]
+
+
+@pytest.mark.usefixtures("one_tunnel_each")
+def test_both_versions_are_in_pieces():
+    site = example_site()
+    _, some = pieces(site)
+    assert [one.tunnels for one in some] == [{"to-b"}, {"old"}]
+
+
+@pytest.mark.usefixtures("one_tunnel_each")
+def test_what_belongs_to_no_ike_sa_is_in_the_first_piece_alone():
+    site = example_site()
+    site.core.receive(bytes(40), site.core.status("to-b", site.clock())[0].path, site.clock())
+    source, some = pieces(site)
+    first, second = (open_model(exported.octets) for exported in source.each(some))
+    assert first.ikev2.counts["malformed"] == 1
+    assert (second.ikev2.counts, second.ikev2.retransmissions, second.choices) == ({}, {}, [])
+
+
+def test_of_a_gateway_without_ike_sas_there_is_one_piece():
+    site = crowd(0)
+    source = source_of(site)
+    assert [one.tunnels for one in source.pieces()] == [set()]
+
+
+def test_a_piece_that_comes_twice_is_taken_once():
+    """Its IKE SAs are there: those that come again would seal with their keys."""
+    site = crowd(COUNT)
+    source, some = pieces(site)
+    core = fresh(site)
+    for number, exported in enumerate(source.each(some)):
+        again = exported.octets[:]
+        import_ike(as_core(core), exported.octets, site.clock())
+        sessions = core.sessions()
+        imported = import_ike(as_core(core), again, site.clock())
+        assert {one.tunnel for one in imported.left_out} == some[number].tunnels
+        assert imported.actions == []
+        assert core.sessions() == sessions
+
+
+def test_a_piece_that_is_spoiled_leaves_the_others():
+    site = crowd(COUNT)
+    source, some = pieces(site)
+    core = fresh(site)
+    for number, exported in enumerate(source.each(some)):
+        if number == 1:
+            exported.octets[-1] ^= 1
+            with pytest.raises(CarriedStateError, match="digest"):
+                import_ike(as_core(core), exported.octets, site.clock())
+            continue
+        import_ike(as_core(core), exported.octets, site.clock())
+    assert up_of(core, COUNT, site.clock()) == ["t0", "t1", "t4", "t5", "t6"]

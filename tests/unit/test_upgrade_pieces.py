@@ -1,0 +1,142 @@
+"""IKE of a gateway comes to its successor in pieces: what is wrong with one of them, or with one IKE SA, ends no other tunnel."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import msgspec
+import pytest
+
+from ipsec_dp.gateway.upgrade.messages import GivenIke, GivenState, MessageKind, UpgradeRefused, body_of
+from ipsec_dp.gateway.upgrade.stream import HandOverChannel
+from ipsec_dp.ike.carried import carry
+from ipsec_dp.keying.ike_driver import IkeDriver
+from tests.ike.carried.crowds import keys, up_of
+from tests.ike.carried.test_bad_state import changed_model
+from tests.unit.carried_drivers import given, giver, taker
+
+UP, COUNT = 6, 7  # tunnels; one waits
+
+
+@pytest.fixture(autouse=True)
+def two_tunnels_each(monkeypatch):
+    monkeypatch.setattr(carry, "AT_ONCE", 4)
+
+
+@pytest.fixture
+def handed_over(tmp_path):
+    """What becomes of the messages when `change` has had them: the successor, and what it leaves out."""
+
+    def handed_over(change=lambda messages: messages) -> Any:
+        ours, theirs = HandOverChannel.pair()
+        by, there = giver(tmp_path, UP, COUNT), HandOverChannel(theirs)
+        to = taker(there, tmp_path, COUNT)
+
+        def say() -> None:
+            for kind, body in change(given(by)):
+                ours.send(kind, body, seconds=30.0)
+            ours.close()
+
+        saying = threading.Thread(target=say)
+        saying.start()
+        state = to.successor.heard(GivenState)
+        left_out = to.successor.take_ike(to.engine, state)
+        to.engine.ike.begin_anew()
+        saying.join()
+        there.close()
+        return to, [(one.tunnel, one.why) for one in left_out]
+
+    return handed_over
+
+
+def up(to):
+    return up_of(to.engine.core, COUNT, 0.0)
+
+
+def called(to):
+    """The tunnels that are called anew."""
+    leaving = to.engine.ike.export(to.engine.core, keys)
+    intents = leaving.others | {name: intent for _, piece in leaving.pieces for name, intent in piece.items()}
+    return sorted(name for name, intent in intents.items() if intent.next_attempt is not None)
+
+
+def each(change):
+    """`change` gets the second piece and says what comes in its place."""
+
+    def changed(messages):
+        for number, (kind, body) in enumerate(messages):
+            yield from change(body) if number == 2 else [(kind, body)]
+
+    return changed
+
+
+def test_all_come_and_nothing_is_called_anew(handed_over):
+    to, left_out = handed_over()
+    assert left_out == []
+    assert up(to) == [f"t{number}" for number in range(UP)]
+    assert to.engine.ike.status("t0").state == "up"
+    assert to.engine.ike.status("t6").state == "waiting"
+    assert called(to) == []
+
+
+def test_each_piece_has_what_is_wanted_of_its_tunnels(tmp_path):
+    state, *pieces = [body for _, body in given(giver(tmp_path, UP, COUNT))]
+    read = [msgspec.msgpack.decode(body, type=GivenIke) for body in pieces]
+    assert [sorted(piece.intents) for piece in read] == [["t0", "t1"], ["t2", "t3"], ["t4", "t5"]]
+    found = msgspec.msgpack.decode(state, type=GivenState)
+    assert (found.pieces, sorted(found.intents)) == (3, ["t6"])
+
+
+def test_an_ike_sa_that_cannot_be_taken_is_named_and_begun_anew(handed_over):
+    def spoil(body):
+        piece = msgspec.msgpack.decode(body, type=GivenIke)
+        ike = changed_model(piece.ike, lambda plain: plain["ikev2"]["sas"][1].update(state="asleep"))
+        yield MessageKind.IKE, body_of(msgspec.structs.replace(piece, ike=ike))
+
+    to, left_out = handed_over(each(spoil))
+    assert [tunnel for tunnel, _ in left_out] == ["t3"]
+    assert up(to) == ["t0", "t1", "t2", "t4", "t5"]
+    assert called(to) == ["t3"]
+
+
+def test_the_tunnels_of_a_piece_that_cannot_be_read_are_named_and_begun_anew(handed_over):
+    def spoil(body):
+        piece = msgspec.msgpack.decode(body, type=GivenIke)
+        yield MessageKind.IKE, body_of(msgspec.structs.replace(piece, ike=piece.ike[:-1]))
+
+    to, left_out = handed_over(each(spoil))
+    assert [tunnel for tunnel, _ in left_out] == ["t2", "t3"]
+    assert all("was cut" in why for _, why in left_out)
+    assert up(to) == ["t0", "t1", "t4", "t5"]
+    assert called(to) == ["t2", "t3"]
+
+
+def ends(_body):
+    yield MessageKind.REFUSED, body_of(UpgradeRefused("a fault"))
+
+
+def test_what_does_not_come_any_more_is_begun_anew(handed_over):
+    to, left_out = handed_over(each(ends))
+    assert left_out == [("", "further IKE SAs: a fault")]
+    assert up(to) == ["t0", "t1"]
+    assert called(to) == ["t2", "t3", "t4", "t5"]
+
+
+def test_no_octets_of_a_piece_are_left(handed_over, monkeypatch):
+    """Neither where they were made nor where they were taken."""
+    had, wipe, take = list[bytearray](), GivenIke.wipe, IkeDriver.take
+
+    def wiped(piece: GivenIke) -> None:
+        had.append(piece.ike)
+        wipe(piece)
+
+    def taken(driver: IkeDriver, core: Any, octets: bytearray, *others: Any) -> Any:
+        had.append(octets)
+        return take(driver, core, octets, *others)
+
+    monkeypatch.setattr(GivenIke, "wipe", wiped)
+    monkeypatch.setattr(IkeDriver, "take", taken)
+    handed_over()
+    assert len(had) == 2 * 3
+    assert not any(map(any, had))
