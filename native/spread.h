@@ -19,6 +19,10 @@ struct dp_spread_flow {
     uint32_t worker;
 };
 
+static inline bool dp_spread_under_way(const struct dp_spread_flow *flow, uint64_t now) {
+    return flow->last != 0 && now - flow->last < DP_SPREAD_REST_NS;
+}
+
 /* Workers > 1: the table of a loop. 0 or -ENOMEM. */
 int dp_spread_open(struct dp_loop *loop);
 void dp_spread_close(struct dp_loop *loop);

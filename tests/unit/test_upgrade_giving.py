@@ -81,6 +81,7 @@ def parts(engine, noting):
         metrics=noting.metrics,
         config=SimpleNamespace(name="a", workers=1),
         confirmation=SimpleNamespace(waits_for=None),
+        clock=SimpleNamespace(now=lambda: 7.0),
     )
 
 
@@ -148,7 +149,7 @@ def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_
     successor.take(forwards, goes_on)
     assert given.hand_over(engine, successor, offered) == GOES_ON
     assert noting.notes == [
-        *("paused", "port 500 unread", "finished", "metrics unserved"),
+        *("paused", "port 500 unread", "finished", "metrics unserved", "flows at 7000000000"),
         *["exported"] * 3,
         "packets that wait",
         "IKE with 1 octet for a key",
@@ -156,7 +157,8 @@ def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_
     ]
     successor.thread.join()
     sas, state = successor.states
-    assert (sas.records.records, sas.sas, sas.counters.drops) == (bytearray(KEY), None, {"replay": 2})
+    assert (sas.records.records, sas.sas, [each.drops for each in sas.counters]) == (bytearray(KEY), None, [{"replay": 2}])
+    assert (sas.flows.seed, sas.flows.records) == (5, b"flows")
     assert [(spi, peer.endpoint) for spi, peer in sas.expected] == [(0x1002, PEER)]
     assert (state.ike, state.host) == (bytearray(b"IKE"), HOST)
     assert state.traffic["to-b"].packets_in == 3

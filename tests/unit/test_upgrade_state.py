@@ -146,6 +146,7 @@ def offer(config, **changes):
         listening=0,
         workers=1,
         sa_slots=65536,
+        numbers={},
         key=bytes(32),
         known={each.name: known(each) for each in config.tunnels},
         fields=fields_of(config),
@@ -184,6 +185,13 @@ def test_another_one_is_refused_and_what_is_other_is_said(as_before, tmp_path, t
     config, successor = as_before
     configured(tmp_path, *tables)
     with pytest.raises(IpsecDpError, match=f"{says}; `ipsec-dp reload` first"):
+        successor.config(config.path)
+
+
+def test_another_number_of_workers_takes_a_restart_and_no_reload(as_before, tmp_path):
+    config, successor = as_before
+    configured(tmp_path, "workers = 2\n", tunnel())
+    with pytest.raises(IpsecDpError, match="says 2 workers, and there are 1: that takes a restart"):
         successor.config(config.path)
 
 

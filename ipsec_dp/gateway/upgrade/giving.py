@@ -248,6 +248,7 @@ class Giving:
             workers=config.workers,
             sa_slots=self._engine.plane.sa_slots,
             key=files.fingerprint_key(),
+            numbers=dict(parts.spd.tunnel_numbers),
             known={tunnel.name: known(tunnel) for tunnel in config.tunnels},
             fields=fields_of(config),
             host=host,
@@ -290,7 +291,7 @@ class Giving:
         self._given_away = True
         try:
             self._parts.metrics.leave()
-            given = sas.exported(engine, self._parts.spd, offered.told, offered.layout, stopped)
+            given = sas.exported(engine, self._parts.spd, offered.told, offered.layout, stopped, self._parts.clock.now())
             self._say(successor, MessageKind.SAS, given, patience)
             self._hear(successor, patience, Forwards)
             self._say(successor, *self._ike_state(engine, host), patience)

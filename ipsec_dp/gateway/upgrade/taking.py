@@ -149,6 +149,8 @@ class Successor:
         """What the file says, which has to be what is in force: another is taken over by a reload. Raises IpsecDpError."""
         files.share_fingerprints(self.offer.key)
         config = load(path)
+        if config.workers != self.offer.workers:
+            raise HandOverError(f"{path} says {config.workers} workers, and there are {self.offer.workers}: that takes a restart")
         if (why := self._why_not(config)) is not None:
             raise HandOverError(f"{path} says something else than what is in force: {why}; `ipsec-dp reload` first")
         return config
@@ -178,8 +180,6 @@ class Successor:
         host = parts.host
         if not isinstance(host, LinuxHost):
             raise HandOverError("this gateway has no sockets or interfaces that could be taken")
-        if parts.config.workers != self.offer.workers:
-            raise HandOverError(f"{parts.config.workers} workers instead of {self.offer.workers}")
         with parts.substitutes.starting():
             engine, manual, standing = await self._prepare(parts, stack, host)
         await self._send(MessageKind.READY, Ready(__version__, record_layout()))
@@ -205,6 +205,7 @@ class Successor:
 
     async def _prepare(self, parts: Composition, stack: AsyncExitStack, host: LinuxHost) -> tuple[Engine, ManualSas, StandingSad]:
         """All that needs no SAs."""
+        parts.spd.number_as(self.offer.numbers, parts.config)
         plane, offer = parts.data_plane(), self.offer
         stack.callback(plane.close)
         if plane.sa_slots != offer.sa_slots:
@@ -259,6 +260,7 @@ class Successor:
         event loop, so that IKE does nothing before it has its state."""
         plane = engine.plane
         without("counters", lambda: plane.import_counters(given.counters))
+        without("flows", lambda: plane.import_flows(given.flows))
 
         def wait(waiting: list[WaitingPacket]) -> None:
             without("packets", lambda: wait_on(waiting, plane, parts.spd, host.links.number, parts.clock.now()))
