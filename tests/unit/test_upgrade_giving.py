@@ -260,7 +260,6 @@ def asked(given):
         (lambda _, __, gone: setattr(gone, "stopping", True), "starting or stopping"),
         (lambda given, *_: setattr(given, "hindrance", "it is the first of its container"), "first of its container"),
         (lambda _, parts, __: setattr(parts, "host", GivenHost()), "no sockets or interfaces"),
-        (lambda _, parts, __: setattr(parts.config, "workers", 2), "several workers"),
         (lambda _, parts, __: setattr(parts.confirmation, "waits_for", "this start"), "not confirmed yet"),
         (lambda _, parts, __: setattr(parts.engine.reloader, "incomplete", True), "reload first"),
     ],

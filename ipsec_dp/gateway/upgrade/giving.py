@@ -164,8 +164,6 @@ class Giving:
             raise HandOverError(self.hindrance)
         if not isinstance(self._parts.host, LinuxHost):
             raise HandOverError("this gateway has no sockets or interfaces that could be handed over")
-        if config.workers != 1:
-            raise HandOverError("a gateway with several workers cannot be handed over yet: restart it")
         if (waits_for := self._parts.confirmation.waits_for) is not None:
             raise HandOverError(f"{waits_for} is not confirmed yet: first `ipsec-dp confirm {config.name}`")
         if engine.reloader.incomplete:
