@@ -43,7 +43,7 @@ static void list_add(struct dp_children *list, struct dp_child *c) {
     list->child[list->count++] = c;
 }
 
-/* The first of a list whose selectors are the same, in the same order. */
+/* The first of a list whose selectors are the same. */
 static uint32_t first_like(const struct dp_children *list, const struct dp_child *c) {
     for (uint32_t i = 0; list != NULL && i < list->count; i++)
         if (dp_selectors_same(list->child[i]->selectors, c->selectors))
@@ -78,6 +78,7 @@ int dp_child_add(struct dp *dp, uint32_t tunnel, const struct dp_selector *selec
     }
     c->number = ++dp->next_child;
     c->first = first_like(old, c);
+    c->likes = dp_selectors_hash(c->selectors, tunnel);
     for (uint32_t i = 0; i < count; i++)
         list_add(list, old->child[i]);
     list_add(list, c);
@@ -104,8 +105,11 @@ int dp_child_switch(struct dp *dp, uint32_t tunnel, uint32_t child, dp_sa_id out
         if (sa == NULL || sa->direction != DP_OUTBOUND || sa->tunnel != tunnel)
             return -EINVAL;
     }
-    if (sa != NULL)
+    if (sa != NULL) {
         sa->opaque = c->selectors->opaque;
+        atomic_store_explicit(&sa->first, c->first, memory_order_relaxed);
+        atomic_store_explicit(&sa->likes, c->likes, memory_order_relaxed);
+    }
     atomic_fetch_add_explicit(&dp->switches, 1, memory_order_relaxed);
     atomic_store_explicit(&c->outbound, sa, memory_order_seq_cst);
     atomic_fetch_add_explicit(&dp->switches, 1, memory_order_release);
@@ -161,31 +165,21 @@ struct dp_sa *dp_tunnel_outbound(const struct dp_tunnel *tunnel, const struct dp
     return sa != NULL ? sa : first_of(list, flow, false);
 }
 
-/* The CHILD that sends by an SA; NULL: none does any more. */
-static const struct dp_child *sender(const struct dp_children *list, const struct dp_sa *sa) {
-    for (uint32_t i = 0; list != NULL && i < list->count; i++)
-        if (atomic_load_explicit(&list->child[i]->outbound, memory_order_relaxed) == sa)
-            return list->child[i];
-    return NULL;
-}
-
 struct dp_sa *dp_tunnel_mate(const struct dp_tunnel *tunnel, const struct dp_sa *sa, uint32_t worker) {
     const struct dp_children *list = atomic_load_explicit(&tunnel->children, memory_order_acquire);
-    const struct dp_child *mine = sender(list, sa);
-    for (uint32_t i = 0; mine != NULL && i < list->count; i++) {
+    uint32_t first = atomic_load_explicit(&sa->first, memory_order_relaxed);
+    for (uint32_t i = 0; list != NULL && list->spreads && i < list->count; i++) {
         struct dp_sa *one = atomic_load_explicit(&list->child[i]->outbound, memory_order_acquire);
-        if (one != NULL && one->worker == worker && list->child[i]->first == mine->first)
+        if (one != NULL && one->worker == worker && list->child[i]->first == first)
             return one;
     }
     return NULL;
 }
 
-bool dp_tunnel_mates(const struct dp_tunnel *tunnel, const struct dp_sa *one, const struct dp_sa *other) {
+bool dp_sa_mates(const struct dp_sa *one, const struct dp_sa *other) {
     if (one == other || one == NULL || other == NULL)
         return one == other;
-    const struct dp_children *list = atomic_load_explicit(&tunnel->children, memory_order_acquire);
-    const struct dp_child *mine = sender(list, one), *theirs = sender(list, other);
-    return mine != NULL && theirs != NULL && mine->first == theirs->first;
+    return atomic_load_explicit(&one->first, memory_order_relaxed) == atomic_load_explicit(&other->first, memory_order_relaxed);
 }
 
 int dp_tunnel_set(struct dp *dp, uint32_t tunnel, const struct dp_tunnel_settings *settings) {

@@ -10,6 +10,7 @@
 struct dp_child {
     uint32_t number;
     uint32_t first; /* of those with the same selectors, the one that was added first */
+    uint64_t likes; /* a hash of the selectors and the tunnel */
     struct dp_selectors *selectors;
     _Atomic(struct dp_sa *) outbound;
 };
@@ -40,14 +41,10 @@ void dp_children_finish(struct dp *dp);
 /* The SA of the first CHILD whose selectors hold the flow and that has one; NULL. A later fragment goes by an OPAQUE one where
  * there is one. */
 struct dp_sa *dp_tunnel_outbound(const struct dp_tunnel *tunnel, const struct dp_flow *flow);
-/* Whether any of its CHILDren has the same selectors as another one (RFC 9611). */
-static inline bool dp_tunnel_spreads(const struct dp_tunnel *tunnel) {
-    const struct dp_children *list = atomic_load_explicit(&tunnel->children, memory_order_acquire);
-    return list != NULL && list->spreads;
-}
-/* The SA of a worker, of the CHILDren with the same selectors as the one that sends by `sa`; NULL: it has none. */
+/* The SA of a worker, of the CHILDren with the same selectors as the one that sends by `sa`, or did when `sa` was found; NULL: it
+ * has none, or no two CHILDren of the tunnel have the same (RFC 9611). */
 struct dp_sa *dp_tunnel_mate(const struct dp_tunnel *tunnel, const struct dp_sa *sa, uint32_t worker);
-/* Whether both send for CHILDren with the same selectors. Both of one tunnel; NULL: none. */
-bool dp_tunnel_mates(const struct dp_tunnel *tunnel, const struct dp_sa *one, const struct dp_sa *other);
+/* Whether both send for CHILDren with the same selectors. NULL: none. */
+bool dp_sa_mates(const struct dp_sa *one, const struct dp_sa *other);
 
 #endif

@@ -385,7 +385,8 @@ int dp_ike_port_step(struct dp *dp, uint64_t now);
 /* ---- CHILD_SAs: which outbound SA a tunnel's packets take ------------------------------------------------------------------- */
 
 /* A CHILD of `tunnel` with its negotiated selectors (1..256) and no outbound SA yet. Packets take the first CHILD added whose
- * selectors hold them. Returns its number through `child`. -EINVAL, -ENOMEM, -ENOSPC. */
+ * selectors hold them. CHILDren with equal lists share their flows, where their SAs are of several workers (RFC 9611): so a set of
+ * selectors is to come in one order. Returns its number through `child`. -EINVAL, -ENOMEM, -ENOSPC. */
 int dp_child_add(struct dp *dp, uint32_t tunnel, const struct dp_selector *selectors, size_t selector_count, uint32_t *child);
 /* Points the CHILD at an outbound SA (0: none), one atomic store. -ENOENT, -EINVAL: not an outbound SA of this tunnel. */
 int dp_child_switch(struct dp *dp, uint32_t tunnel, uint32_t child, dp_sa_id outbound);

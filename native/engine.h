@@ -53,7 +53,7 @@ struct dp_loop {
     struct dp_examples *examples;      /* of what it dropped */
     uint32_t switches;                 /* outbound: dp.switches when `hold` was last released */
     struct dp_own_fragments came_back; /* outbound */
-    struct dp_spread_flow *flows;      /* outbound, with several workers: whose a flow's packets are */
+    struct dp_spread_set *flows;       /* outbound, with several workers: whose a flow's packets are */
     _Atomic uint32_t early_ready;      /* inbound: SPIs whose packets came before their SA, and go first (early.h) */
     bool early_taking;                 /* inbound: they are being taken */
     union {

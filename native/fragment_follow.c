@@ -146,5 +146,5 @@ enum dp_drop dp_fragment_inbound(struct dp_loop *loop, const struct dp_sa *sa, c
 
 bool dp_fragment_shows_too_little(const struct dp *dp, const struct dp_sa *sa, const struct dp_flow *flow) {
     struct dp_flow later = without_ports(flow);
-    return !dp_tunnel_mates(&dp->tunnel[sa->tunnel], dp_tunnel_outbound(&dp->tunnel[sa->tunnel], &later), sa);
+    return !dp_sa_mates(dp_tunnel_outbound(&dp->tunnel[sa->tunnel], &later), sa);
 }

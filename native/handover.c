@@ -186,13 +186,19 @@ bool dp_handover_waiting(const struct dp_loop *loop) {
     return false;
 }
 
+static bool released(const struct dp_ring *r) {
+    return atomic_load_explicit(&r->head, memory_order_acquire) == atomic_load_explicit(&r->tail, memory_order_acquire);
+}
+
+/* A ring's room is given back when what was in it is sent or handed on; so this order. */
+bool dp_handover_passed(const struct dp_loop *loop, uint32_t by, uint32_t next) {
+    return released(loop_of(loop, by)->from[loop->worker]) && released(loop_of(loop, next)->from[by]);
+}
+
 static bool all_released(const struct dp_loop *loop, uint32_t workers) {
-    for (uint32_t w = 0; loop->from != NULL && w < workers; w++) {
-        const struct dp_ring *r = loop->from[w];
-        if (r != NULL &&
-            atomic_load_explicit(&r->head, memory_order_acquire) != atomic_load_explicit(&r->tail, memory_order_acquire))
+    for (uint32_t w = 0; loop->from != NULL && w < workers; w++)
+        if (loop->from[w] != NULL && !released(loop->from[w]))
             return false;
-    }
     return true;
 }
 

@@ -262,9 +262,11 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
     }
     if (dp_hold_waits(loop->hold, decision.tunnel))
         release_held(loop, now);
-    sa = dp_spread(loop, sa, b, &inner, now);
-    if (sa->worker != loop->worker)
-        return dp_hand_over(loop, sa->worker, b);
+    uint32_t worker = sa->worker;
+    if (loop->flows != NULL)
+        sa = dp_spread(loop, sa, b, &inner, now, &worker);
+    if (worker != loop->worker)
+        return dp_hand_over(loop, worker, b);
     enum dp_talk talk = dp_talk_of(sa, b->data, &inner, DP_REMOTE); /* sealing may change the headers */
     reason = send_burst(loop, sa, b, &inner, &s, now);
     if (reason == DP_OK)

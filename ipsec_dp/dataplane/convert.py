@@ -28,7 +28,7 @@ from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import Range, SelectorPair
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from ipsec_dp.ipsec.addresses import Address
 
@@ -120,11 +120,19 @@ def selector_of(c: Any) -> SelectorPair:
     )
 
 
-def selectors_of(pairs: Sequence[SelectorPair]) -> Any:
-    array = ffi.new("struct dp_selector[]", len(pairs))
-    for c, pair in zip(array, pairs, strict=True):
+def selectors_of(pairs: Collection[SelectorPair]) -> Any:
+    """Each once and in an order of their own, since they are a set: the core takes CHILD_SAs for alike whose lists are equal
+    (`dp_child_add`). So the array may be shorter than `pairs`."""
+    unique = list(pairs) if len(pairs) < 2 else sorted(set(pairs), key=_order)
+    array = ffi.new("struct dp_selector[]", len(unique))
+    for c, pair in zip(array, unique, strict=True):
         set_selector(c, pair)
     return array
+
+
+def _order(pair: SelectorPair) -> tuple[int, ...]:
+    ends = (pair.local.low, pair.local.high, pair.remote.low, pair.remote.high)
+    return pair.version, *map(int, ends), *pair.protocol, *pair.local_ports, *pair.remote_ports
 
 
 def sa_params_of(params: SaParams, worker: int) -> Any:

@@ -223,7 +223,8 @@ class DataPlane(Moving):
 
     def add_child(self, tunnel: int, selectors: Sequence[SelectorPair]) -> int:
         child = ffi.new("uint32_t *")
-        check(lib.dp_child_add(self.c, tunnel, selectors_of(selectors), len(selectors), child), "adding a CHILD_SA")
+        array = selectors_of(selectors)
+        check(lib.dp_child_add(self.c, tunnel, array, len(array), child), "adding a CHILD_SA")
         return int(child[0])
 
     def switch(self, tunnel: int, child: int, outbound: SaHandle | None) -> None:

@@ -122,6 +122,7 @@ class Agreement:
     unique: str = "replace"
     proxy_lines: tuple[str, ...] = ()  # further lines of each of our proxy IDs
     # Further lines of our tables and of the peer's sections.
+    our_gateway: str = ""
     our_tunnel: str = ""
     our_ike: str = ""
     our_esp: str = ""
@@ -141,6 +142,7 @@ class Agreement:
         return f"""\
 [gateway]
 name = "gwA"
+{self.our_gateway}
 [[tunnel]]
 name = "{TUNNEL}"
 local = "{self.outer[0]}"

@@ -225,7 +225,7 @@ def test_a_refused_installation_leaves_no_key_behind(plane):
         {"replay_window": 100},
         {"replay_window": 16384},
         {"selectors": []},
-        {"selectors": [ANYTHING] * 257},
+        {"selectors": [SelectorPair(ANYTHING.local, ANYTHING.remote, local_ports=Range(port, port)) for port in range(257)]},
         {"selectors": [SelectorPair(ANYTHING.local, ANYTHING.remote, protocol=Range(7, 6))]},
         {"selectors": [SelectorPair(ANYTHING.local, ANYTHING.remote, protocol=Range(0, 257))]},
         {"selectors": [SelectorPair(ANYTHING.local, ANYTHING.remote, local_ports=Range(0, 65537))]},

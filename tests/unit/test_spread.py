@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -18,10 +19,16 @@ from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig.packets import checksum, udp
 from ipsec_dp.rig.plane import PlaneRig, keymat, selector
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ipsec_dp.ipsec.selectors import SelectorPair
+
 SUITE = parse_suite("aes128gcm16")
 REST_S = 0.5  # DP_SPREAD_REST_NS
 FLOWS = 96  # no worker is without any: 3 * (2/3) ** 96 is nothing
 OUT, BACK = selector("10.1.0.0/16", "10.2.0.0/24"), selector("10.2.0.0/24", "10.1.0.0/16")
+MORE = selector("10.3.0.0/16", "10.4.0.0/24")
 
 
 def inner(flow: int, number: int) -> bytes:
@@ -40,14 +47,14 @@ class Site:
     outbound: list[SaHandle]
     children: list[ChildSa]
 
-    def add(self, resource: int) -> None:
+    def add(self, resource: int, selectors: Sequence[SelectorPair] = (OUT,)) -> None:
         """A CHILD_SA of the worker that is `resource` after the tunnel's own."""
         gateway, keys = self.gateway, keymat(SUITE, f"resource {resource} {len(self.children)}")
         spi = gateway.sad.allocate_spi(0x5A000000 + (len(self.children) << 12))
         gateway.sad.install_inbound(
             spi=spi, suite=SUITE, keymat=keys, selectors=[BACK], tunnel=0, interface=0, replay_window=1024, resource=resource
         )
-        child = gateway.sad.add_child(0, [OUT])
+        child = gateway.sad.add_child(0, selectors)
         path = OuterPath(gateway.endpoint, gateway.endpoint, Encapsulation.UDP, gateway.link)
         self.outbound.append(
             gateway.sad.install_outbound(spi=spi, suite=SUITE, keymat=keys, path=path, tunnel=0, resource=resource)
@@ -116,6 +123,17 @@ def test_the_first_takes_the_packets_of_a_worker_that_has_none():
         assert all(sent)
         assert sum(sent) == FLOWS
         assert site.sealed()[2] == []
+
+
+def test_selectors_are_the_same_in_any_order_and_however_often_each_is_said():
+    site = site_of(3, 0)
+    with site.gateway:
+        for resource, selectors in enumerate(([OUT, MORE], [MORE, OUT], [OUT, MORE, OUT])):
+            site.add(resource, selectors)
+        for flow in range(FLOWS):
+            site.send(flow, 0)
+        site.settle()
+        assert all(site.senders())
 
 
 def test_a_flow_that_is_under_way_goes_to_another_worker_only_when_it_has_rested():

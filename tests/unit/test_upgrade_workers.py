@@ -23,7 +23,13 @@ from tests.unit.test_spread import FLOWS, OUT, Site, inner, parts, site_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RECORD = struct.Struct("=2IQ2I")  # loop, place, and when whose packets it last sent
+RECORD = struct.Struct("=2I5Q4I4H")  # loop, set, and when its places and none last sent; whose they are, by which worker
+
+
+def record(loop: int, number: int, worker: int) -> bytes:
+    return RECORD.pack(loop, number, 1, *[0] * 8, worker, *[0] * 3)
+
+
 FIRST_HALF, SECOND_HALF = range(FLOWS // 2), range(FLOWS // 2, FLOWS)
 
 
@@ -144,9 +150,9 @@ def test_while_devices_are_read_no_flow_is_told():
     "records",
     [
         b"\0",
-        RECORD.pack(2, 0, 1, 0, 0),
-        RECORD.pack(0, 16384, 1, 0, 0),
-        RECORD.pack(0, 0, 1, 2, 0),
+        record(2, 0, 0),
+        record(0, 4096, 0),
+        record(0, 0, 2),
     ],
     ids=["cut", "no such loop", "no such place", "no such worker"],
 )
@@ -155,7 +161,7 @@ def test_flows_that_cannot_be_are_refused_as_a_whole(records):
     with site.gateway as gateway:
         with_whom = [taken_by(site, flow) for flow in range(FLOWS)]
         with pytest.raises(DataPlaneError) as refused:
-            gateway.plane.import_flows(CarriedFlows(1, RECORD.pack(0, 7, 1, 0, 0) + records))
+            gateway.plane.import_flows(CarriedFlows(1, record(0, 7, 0) + records))
         assert refused.value.errno == errno.EINVAL
         site.rest()
         assert [taken_by(site, flow) for flow in range(FLOWS)] == with_whom
