@@ -37,7 +37,8 @@ static uint64_t hash(uint64_t seed, const struct dp_flow *flow, bool fragment) {
 
 static struct dp_sa *of_flow(struct dp_loop *loop, struct dp_sa *sa, const struct dp_tunnel *tunnel, uint64_t h, uint64_t now) {
     struct dp_spread_flow *flow = &loop->flows[h % DP_SPREAD_FLOWS];
-    uint32_t worker = dp_spread_under_way(flow, now) ? flow->worker : (uint32_t)((h >> 32) % loop->dp->config.workers);
+    bool under_way = dp_spread_under_way(flow, now);
+    uint32_t worker = under_way ? flow->worker : (uint32_t)((h >> 32) % loop->dp->config.workers);
     struct dp_sa *one = dp_tunnel_spreads(tunnel) ? dp_tunnel_mate(tunnel, sa, worker) : NULL;
     flow->worker = one != NULL ? worker : sa->worker;
     flow->last = now;
