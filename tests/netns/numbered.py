@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Flowing(Generic[Flow]):
     def __init__(self, flows: Iterable[Flow]) -> None:
         self.sent: dict[Flow, int] = dict.fromkeys(flows, 0)
         self.arrived: dict[Flow, list[int]] = {flow: [] for flow in self.sent}
+        self.all_sent = threading.Event()
 
     @property
     def least(self) -> int:
@@ -122,9 +124,12 @@ class Flowing(Generic[Flow]):
 
 
 @contextmanager
-def flowing(near: Namespace, far: Namespace, flows: Mapping[Flow, tuple[str, Place]], *, window: int) -> Iterator[Flowing[Flow]]:
-    """A stream of each flow at once while the block runs, from an address to a place; afterwards all that will come has come.
-    `window`: packets of one flow that are on their way at the most, as much as the hosts carry, so that no queue overflows."""
+def flowing(
+    near: Namespace, far: Namespace, flows: Mapping[Flow, tuple[str, Place]], *, window: int, seconds: float = inf
+) -> Iterator[Flowing[Flow]]:
+    """A stream of each flow at once while the block runs, for `seconds` at the most, from an address to a place; afterwards all
+    that will come has come. `window`: packets of one flow that are on their way at the most, as much as the hosts carry, so that no
+    queue overflows."""
     stream, over = Flowing(flows), threading.Event()
     sent, arrived = stream.sent, stream.arrived
 
@@ -139,13 +144,15 @@ def flowing(near: Namespace, far: Namespace, flows: Mapping[Flow, tuple[str, Pla
                     return
 
     def send() -> None:
-        while not over.wait(GAP_S):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not over.wait(GAP_S):
             for flow, (_, place) in flows.items():
                 if sent[flow] - len(arrived[flow]) > window:
                     continue
                 for _ in range(BATCH):
                     senders[flow].sendto(NUMBER.pack(sent[flow]) + PADDING, place)
                     sent[flow] += 1
+        stream.all_sent.set()
 
     with ExitStack() as stack:
         receivers = {flow: stack.enter_context(far.call(partial(bound, place))) for flow, (_, place) in flows.items()}
@@ -166,6 +173,6 @@ def numbered_flows(
     near: Namespace, far: Namespace, source: str, flows: Mapping[Flow, Place], *, window: int, seconds: float
 ) -> tuple[dict[Flow, int], dict[Flow, list[int]]]:
     """`flowing` for so long: what was sent, and the numbers in the order of arrival."""
-    with flowing(near, far, {flow: (source, place) for flow, place in flows.items()}, window=window) as stream:
-        time.sleep(seconds)
+    with flowing(near, far, {flow: (source, place) for flow, place in flows.items()}, window=window, seconds=seconds) as stream:
+        stream.all_sent.wait()
     return stream.sent, stream.arrived
