@@ -78,6 +78,7 @@ int dp_child_add(struct dp *dp, uint32_t tunnel, const struct dp_selector *selec
     }
     c->number = ++dp->next_child;
     c->first = first_like(old, c);
+    c->likes = dp_selectors_hash(c->selectors, tunnel);
     for (uint32_t i = 0; i < count; i++)
         list_add(list, old->child[i]);
     list_add(list, c);
@@ -107,6 +108,7 @@ int dp_child_switch(struct dp *dp, uint32_t tunnel, uint32_t child, dp_sa_id out
     if (sa != NULL) {
         sa->opaque = c->selectors->opaque;
         atomic_store_explicit(&sa->first, c->first, memory_order_relaxed);
+        atomic_store_explicit(&sa->likes, c->likes, memory_order_relaxed);
     }
     atomic_fetch_add_explicit(&dp->switches, 1, memory_order_relaxed);
     atomic_store_explicit(&c->outbound, sa, memory_order_seq_cst);

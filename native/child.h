@@ -10,6 +10,7 @@
 struct dp_child {
     uint32_t number;
     uint32_t first; /* of those with the same selectors, the one that was added first */
+    uint64_t likes; /* a hash of the selectors and the tunnel */
     struct dp_selectors *selectors;
     _Atomic(struct dp_sa *) outbound;
 };

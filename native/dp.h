@@ -533,7 +533,7 @@ struct dp_kept {
     uint8_t gso_type, needs_checksum, remembered, lent;
     uint8_t tos, encapsulation;
     uint8_t tunnel_checksum; /* from a TUN, in a UDP tunnel; where its inner IP header begins lies in `lent_protocol` */
-    uint8_t pad;
+    uint8_t worker;          /* from a TUN: the one that read it, where it waits */
 };
 /* Copies all that waits, in its order, into `room` octets of `out`; it waits on here. `octets`: what that takes. 0; -ENOBUFS: more
  * than `room`, of which nothing is left out that fits; -EBUSY: as dp_receive_idle. */
@@ -541,6 +541,14 @@ int dp_kept_export(struct dp *dp, uint8_t *out, size_t room, size_t *octets);
 /* It waits here from now on, since when it did: what is imported first goes first. 0; -ENOSPC: there is no room, or it has waited
  * too long; -ENOENT: nobody expects its SPI (dp_spi_expect) and no SA has it; -EINVAL; -EBUSY. */
 int dp_kept_import(struct dp *dp, const struct dp_kept *kept, const uint8_t *packet, uint64_t now);
+
+/* Which worker each flow is with that is under way at `now`, as far as several have SAs with the same selectors (RFC 9611), into
+ * `room` octets of `out`; and the seed by which others find theirs, and all their IPv6 flow label. `octets`: what that takes. For
+ * dp_flows_import of another data plane with as many workers and the same numbers of tunnels. 0; -ENOBUFS: more than `room`;
+ * -EBUSY: as dp_receive_idle. */
+int dp_flows_export(const struct dp *dp, uint64_t now, uint64_t *seed, uint8_t *out, size_t room, size_t *octets);
+/* They keep to their workers here. Before the threads run. 0; -EINVAL: these are none, and nothing was taken; -EBUSY. */
+int dp_flows_import(struct dp *dp, uint64_t seed, const uint8_t *records, size_t octets);
 
 /* This worker only sends on the device from now on: another one has the same descriptor and reads it. Before the loops start.
  * -ENOENT. */
@@ -661,10 +669,12 @@ struct dp_counters {
     uint64_t cookies_sent; /* COOKIE answers from here (dp_config.cookie_rate) */
 };
 void dp_counters_read(const struct dp *dp, struct dp_counters *out);
-/* Goes on from what another data plane counted: it is added, as if worker 0 had. Before its threads run; -EBUSY. */
-int dp_counters_import(struct dp *dp, const struct dp_counters *counters);
 /* Those of one worker. -EINVAL. */
 int dp_worker_counters_read(const struct dp *dp, uint32_t worker, struct dp_counters *out);
+/* The same, with worker 0 what belongs to none: together they are those of dp_counters_read. */
+int dp_counters_export(const struct dp *dp, uint32_t worker, struct dp_counters *out);
+/* A worker goes on from what one of another data plane counted: it is added. Before its threads run; -EBUSY, -EINVAL. */
+int dp_counters_import(struct dp *dp, uint32_t worker, const struct dp_counters *counters);
 /* Octets that a worker and its buffers for packets take, once traffic has touched all of them. -EINVAL. */
 int64_t dp_worker_octets(const struct dp *dp, uint32_t worker);
 

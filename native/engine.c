@@ -282,10 +282,7 @@ static void add_worker(struct dp_counters *out, const struct dp_worker *worker) 
     add_loop(out, &worker->outbound);
 }
 
-void dp_counters_read(const struct dp *dp, struct dp_counters *out) {
-    memset(out, 0, sizeof *out);
-    for (uint32_t w = 0; w < dp->config.workers; w++)
-        add_worker(out, &dp->worker[w]);
+static void add_shared(struct dp_counters *out, const struct dp *dp) {
     out->drops[DP_DROP_ike_limited] += atomic_load_explicit(&dp->ike_port.limited, memory_order_relaxed);
     out->drops[DP_DROP_punt_full] += atomic_load_explicit(&dp->ike_port.lost, memory_order_relaxed);
     out->drops[DP_DROP_ike_icv] += atomic_load_explicit(&dp->ike_port.forged, memory_order_relaxed);
@@ -293,8 +290,17 @@ void dp_counters_read(const struct dp *dp, struct dp_counters *out) {
     out->drops[DP_DROP_reserved_dropped] += dp_early_dropped(dp);
 }
 
-int dp_counters_import(struct dp *dp, const struct dp_counters *c) {
-    struct dp_loop *in = &dp->worker[0].inbound, *out = &dp->worker[0].outbound;
+void dp_counters_read(const struct dp *dp, struct dp_counters *out) {
+    memset(out, 0, sizeof *out);
+    for (uint32_t w = 0; w < dp->config.workers; w++)
+        add_worker(out, &dp->worker[w]);
+    add_shared(out, dp);
+}
+
+int dp_counters_import(struct dp *dp, uint32_t worker, const struct dp_counters *c) {
+    if (worker >= dp->config.workers)
+        return -EINVAL;
+    struct dp_loop *in = &dp->worker[worker].inbound, *out = &dp->worker[worker].outbound;
     if (in->running || out->running)
         return -EBUSY;
     for (unsigned r = 0; r < DP_DROP_COUNT; r++)
@@ -319,4 +325,11 @@ int dp_worker_counters_read(const struct dp *dp, uint32_t worker, struct dp_coun
     memset(out, 0, sizeof *out);
     add_worker(out, &dp->worker[worker]);
     return 0;
+}
+
+int dp_counters_export(const struct dp *dp, uint32_t worker, struct dp_counters *out) {
+    int error = dp_worker_counters_read(dp, worker, out);
+    if (error == 0 && worker == 0)
+        add_shared(out, dp);
+    return error;
 }

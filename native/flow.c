@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "mix.h"
+
 enum {
     SELECTORS_MAX = 256
 }; /* dp.h, dp_sa_install */
@@ -121,6 +123,22 @@ bool dp_selectors_same(const struct dp_selectors *a, const struct dp_selectors *
         if (!box_same(&a->box[i], &b->box[i]))
             return false;
     return a->count == b->count;
+}
+
+uint64_t dp_selectors_hash(const struct dp_selectors *selectors, uint64_t seed) {
+    uint64_t h = dp_mix(seed + 1);
+    for (uint32_t i = 0; i < selectors->count; i++) {
+        const struct dp_box *box = &selectors->box[i];
+        h = dp_mix(h ^ box->family ^ (uint64_t)box->protocol_low << 16 ^ (uint64_t)box->protocol_high << 32);
+        for (int end = DP_LOCAL; end <= DP_REMOTE; end++) {
+            bool v6 = box->family == 6;
+            dp_u128 low = v6 ? box->low.v6[end] : box->low.v4[end], high = v6 ? box->high.v6[end] : box->high.v4[end];
+            h = dp_mix(h ^ box->port_low[end] ^ (uint64_t)box->port_high[end] << 32);
+            h = dp_mix(dp_mix(h ^ (uint64_t)low) ^ (uint64_t)(low >> 64));
+            h = dp_mix(dp_mix(h ^ (uint64_t)high) ^ (uint64_t)(high >> 64));
+        }
+    }
+    return h;
 }
 
 bool dp_selectors_hold(const struct dp_selectors *selectors, const struct dp_flow *flow) {

@@ -74,6 +74,8 @@ struct dp_selectors *dp_selectors_new(const struct dp_selector *selectors, size_
 /* Whether they are equal lists. Selectors are a set (RFC 7296 §2.9): whoever has several CHILDren with the same gives them in one
  * order, each once. */
 bool dp_selectors_same(const struct dp_selectors *a, const struct dp_selectors *b);
+/* Of equal ones the same in every process; `seed`: any number. */
+uint64_t dp_selectors_hash(const struct dp_selectors *selectors, uint64_t seed);
 bool dp_selectors_hold(const struct dp_selectors *selectors, const struct dp_flow *flow);
 /* Whether a packet of this flow with some ports would be inside. */
 bool dp_selectors_hold_but_for_ports(const struct dp_selectors *selectors, const struct dp_flow *flow);

@@ -202,12 +202,18 @@ static bool all_released(const struct dp_loop *loop, uint32_t workers) {
     return true;
 }
 
-bool dp_handover_empty(const struct dp *dp) {
+static bool all_empty(const struct dp *dp) {
     uint32_t workers = dp->config.workers;
     for (uint32_t w = 0; w < workers; w++)
         if (!all_released(&dp->worker[w].outbound, workers) || !all_released(&dp->worker[w].inbound, workers))
             return false;
     return true;
+}
+
+/* What an owner hands on once more (dp_spread) is in the next ring before it leaves the one that it came by. Behind the back of one
+ * look it may get into a ring that was looked at; from there it goes no further, and a second look finds it. */
+bool dp_handover_empty(const struct dp *dp) {
+    return all_empty(dp) && all_empty(dp);
 }
 
 int dp_handover_take(struct dp_loop *loop, uint32_t budget, uint64_t now,

@@ -17,6 +17,7 @@ static_assert(sizeof(struct dp_kept) % ALIGN == 0, "records lie one behind the o
 struct writer {
     uint8_t *out;
     size_t room, used;
+    uint8_t worker;
 };
 
 static void write_one(struct writer *w, struct dp_kept k, const struct dp_burst *b) {
@@ -45,6 +46,7 @@ static void write_held(void *to, uint32_t tunnel, const struct dp_burst *b) {
         .remembered = b->remembered,
         .lent = b->lent,
         .tunnel_checksum = b->tunnel_checksum,
+        .worker = ((const struct writer *)to)->worker,
     };
     write_one(to, k, b);
 }
@@ -65,17 +67,19 @@ int dp_kept_export(struct dp *dp, uint8_t *out, size_t room, size_t *octets) {
     struct writer w = {.out = out, .room = room};
     if (!dp_receive_idle(dp))
         return -EBUSY;
-    for (uint32_t i = 0; i < dp->config.workers; i++)
+    for (uint32_t i = 0; i < dp->config.workers; i++) {
+        w.worker = (uint8_t)i;
         dp_hold_show(dp->worker[i].outbound.hold, write_held, &w);
+    }
     dp_early_show(dp, write_early, &w);
     *octets = w.used;
     return w.used <= room ? 0 : -ENOBUFS;
 }
 
 static int keep_held(struct dp *dp, const struct dp_kept *k, struct dp_burst *b, uint64_t now) {
-    if (k->tunnel >= dp->config.tunnels || k->interface >= dp->config.interfaces)
+    if (k->tunnel >= dp->config.tunnels || k->interface >= dp->config.interfaces || k->worker >= dp->config.workers)
         return -EINVAL;
-    struct dp_loop *loop = &dp->worker[k->tunnel % dp->config.workers].outbound;
+    struct dp_loop *loop = &dp->worker[k->worker].outbound; /* which reads what is behind it, too */
     b->interface = k->interface;
     b->gso_size = k->gso_size;
     b->gso_type = k->gso_type;

@@ -42,6 +42,7 @@ struct dp_sa {
     uint32_t worker;
     _Atomic uint32_t
         first; /* outbound: dp_child.first of the CHILD that was pointed at it, which a rekey leaves as it is; 0: none */
+    _Atomic uint64_t likes; /* outbound: by what flows of that CHILD and of those like it are found, in any process */
     uint8_t direction;
     bool fragments_also; /* later fragments too, though its selectors ask for ports (dp_sa_params) */
     bool opaque;         /* later fragments alone (RFC 4301 §7.2); outbound: since its CHILD was pointed at it */

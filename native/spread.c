@@ -42,10 +42,6 @@ static uint64_t hash(uint64_t seed, const struct dp_flow *flow, bool fragment) {
     return h;
 }
 
-static bool rests(uint64_t last, uint64_t now) {
-    return last == 0 || now - last >= DP_SPREAD_REST_NS;
-}
-
 /* Whether nothing of what this loop has sent by worker `by` can be overtaken by what it sends by worker `next` from now on. */
 static bool has_passed(struct dp_loop *loop, uint32_t by, uint32_t next, uint64_t now) {
     if (by != loop->worker)
@@ -58,7 +54,7 @@ static bool has_passed(struct dp_loop *loop, uint32_t by, uint32_t next, uint64_
 static unsigned place_of(const struct dp_spread_set *set, uint32_t tag, uint64_t now, bool *under_way) {
     unsigned found = DP_SPREAD_PLACES;
     for (unsigned i = 0; i < DP_SPREAD_PLACES; i++) {
-        bool over = rests(set->last[i], now);
+        bool over = dp_spread_rests(set->last[i], now);
         if (!over && set->tag[i] == tag) {
             *under_way = true;
             return i;
@@ -66,7 +62,7 @@ static unsigned place_of(const struct dp_spread_set *set, uint32_t tag, uint64_t
         found = over ? i : found;
     }
     *under_way = false;
-    return rests(set->last_without, now) ? found : DP_SPREAD_PLACES;
+    return dp_spread_rests(set->last_without, now) ? found : DP_SPREAD_PLACES;
 }
 
 static struct dp_sa *of_flow(struct dp_loop *loop, struct dp_sa *sa, const struct dp_tunnel *tunnel, uint64_t h, uint64_t now,
@@ -92,9 +88,9 @@ static struct dp_sa *of_flow(struct dp_loop *loop, struct dp_sa *sa, const struc
 struct dp_sa *dp_spread(struct dp_loop *loop, struct dp_sa *sa, const struct dp_burst *b, const struct dp_inner *inner,
                         uint64_t now, uint32_t *worker) {
     const struct dp_tunnel *tunnel = &loop->dp->tunnel[sa->tunnel];
-    uint32_t first = atomic_load_explicit(&sa->first, memory_order_relaxed);
+    uint64_t key = atomic_load_explicit(&sa->likes, memory_order_relaxed);
     if (!b->handed)
-        return of_flow(loop, sa, tunnel, hash(loop->dp->flow_seed ^ first, &inner->flow, inner->fragment), now, worker);
+        return of_flow(loop, sa, tunnel, hash(loop->dp->flow_seed ^ key, &inner->flow, inner->fragment), now, worker);
     struct dp_sa *ours = dp_tunnel_mate(tunnel, sa, loop->worker);
     *worker = ours != NULL ? loop->worker : sa->worker;
     return ours != NULL ? ours : sa;

@@ -28,6 +28,10 @@ struct dp_spread_set {
 };
 static_assert(sizeof(struct dp_spread_set) == 64, "a look is one cache line");
 
+static inline bool dp_spread_rests(uint64_t last, uint64_t now) {
+    return last == 0 || now - last >= DP_SPREAD_REST_NS;
+}
+
 /* Workers > 1: the table of a loop. 0 or -ENOMEM. */
 int dp_spread_open(struct dp_loop *loop);
 void dp_spread_close(struct dp_loop *loop);

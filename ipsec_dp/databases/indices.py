@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp.errors import IpsecDpError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 class IndicesUsedUpError(IpsecDpError):
@@ -28,6 +28,16 @@ class Indices:
         self._fresh = 0
         self._resting: list[int] = []
         self._free: deque[int] = deque()
+
+    def begin_with(self, of: Mapping[str, int]) -> None:
+        """These have their numbers already, before any other has one; what cannot have its own gets a new one when it is taken."""
+        self.of.clear()
+        self.names.clear()
+        for name, number in of.items():
+            if 0 <= number < self.capacity and number not in self.names:
+                self.of[name], self.names[number] = number, name
+        self._fresh = max(self.names, default=-1) + 1
+        self._free = deque(number for number in range(self._fresh) if number not in self.names)
 
     def take(self, name: str) -> int:
         """The number of `name`, a new one where it has none. Raises IndicesUsedUpError."""

@@ -107,6 +107,7 @@ class SaRecord:
     reported: SaFlag = field(default=SaFlag(0))  # conditions that `events` or `rescan` gave already
     replay_window: int | None = None  # inbound: packets
     fragments_also: bool = False
+    resource: int = 0  # as `SaParams`
     worker: int = 0  # the one that has it
 
 
@@ -258,6 +259,7 @@ class Sad:
             params.path,
             replay_window=params.replay_window if params.direction is Direction.INBOUND else None,
             fragments_also=params.fragments_also,
+            resource=params.resource,
             worker=owner_of(params.tunnel, self._plane.workers, params.resource),
         )
         self._handles.setdefault(params.tunnel, set()).add(handle)

@@ -49,6 +49,7 @@ class SaShape(Struct, frozen=True, array_like=True):
     fragments_also: Sealed[bool]
     path: Sealed[PathValue | None]
     installed: Here[float]
+    resource: Sealed[int]
 
 
 class ChildShape(Struct, frozen=True, array_like=True):
@@ -134,6 +135,7 @@ class ToldSad:
             fragments_also=one.fragments_also,
             path=None if one.path is None else PathValue.of(one.path),
             installed=one.installed,
+            resource=one.resource,
         )
 
     def _child(self, child: ChildSa) -> ChildShape:
@@ -196,6 +198,7 @@ class StandingSad:
             tunnel=self._tunnels[one.tunnel],
             limits=Limits(*one.limits),
             fragments_also=one.fragments_also,
+            resource=one.resource,
             selectors=_selectors(one.selectors),
             path=path,
             interface=self._interfaces[one.tunnel] if direction is Direction.INBOUND else None,

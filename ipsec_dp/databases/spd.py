@@ -10,7 +10,7 @@ from ipsec_dp.dataplane import Action, Policy, PolicyRule
 from ipsec_dp.dataplane.policy import pack_rule, unpack_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ipsec_dp.config.model import Config, Tunnel
     from ipsec_dp.ipsec.rules import Rule
@@ -52,6 +52,13 @@ class Spd:
     @property
     def interface_names(self) -> dict[int, str]:
         return self.interfaces.names
+
+    def number_as(self, numbers: Mapping[str, int], config: Config) -> None:
+        """Tunnels have these numbers, as they had in another process: before anybody has asked for one. They say which worker has a
+        tunnel, where queues and SPIs are steered to, and where flows are found."""
+        self.tunnels.begin_with({name: number for name, number in numbers.items() if config.has_tunnel(name)})
+        self._compiled.clear()
+        self.reconfigure(config)
 
     def reconfigure(self, config: Config) -> None:
         """The rules of another configuration; what is gone keeps its number until `forget`. Raises IndicesUsedUpError, with no more

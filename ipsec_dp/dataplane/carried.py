@@ -160,6 +160,13 @@ class CarriedTraffic(Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     drops: Sealed[dict[str, int]] = field(default_factory=dict)
 
 
+class CarriedFlows(Struct, frozen=True, forbid_unknown_fields=True):
+    """As `dp_flows_export` has them: which worker each flow is with that is under way, and the seed by which flows find theirs."""
+
+    seed: Here[int]
+    records: Here[bytes]
+
+
 _TRAFFIC = tuple(name for name in CarriedTraffic.__struct_fields__ if name != "drops")
 
 

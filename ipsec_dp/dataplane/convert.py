@@ -12,6 +12,7 @@ from ipsec_dp._native import ffi, lib
 from ipsec_dp.dataplane.types import (
     DROP_NAMES,
     NO_DROPS,
+    Counters,
     Direction,
     DropExample,
     Endpoint,
@@ -186,3 +187,20 @@ def drops_of(array: Any) -> dict[str, int]:
     counts = dict(zip(DROP_NAMES, ffi.unpack(array, len(DROP_NAMES)), strict=True))
     del counts[DROP_NAMES[lib.DP_OK]]
     return counts
+
+
+def counters_of(c: Any) -> Counters:
+    return Counters(
+        drops_of(c.drops),
+        c.packets_out,
+        c.octets_out,
+        c.packets_in,
+        c.octets_in,
+        c.keepalives_in,
+        c.ike_in,
+        c.punts_limited,
+        c.punts_lost,
+        c.handed_over,
+        c.taken_over,
+        c.cookies_sent,
+    )

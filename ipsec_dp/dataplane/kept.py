@@ -17,7 +17,7 @@ from ipsec_dp.util.leaves import Here
 _ALIGN: Final = 8
 _NUMBERS: Final = (
     *("since", "spi", "tunnel", "interface", "link", "gso_size", "checksum_start", "checksum_offset", "lent_protocol", "gso_type"),
-    *("needs_checksum", "remembered", "lent", "tos", "encapsulation", "tunnel_checksum"),
+    *("needs_checksum", "remembered", "lent", "tos", "encapsulation", "tunnel_checksum", "worker"),
 )
 
 
@@ -45,6 +45,7 @@ class KeptPacket(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     tos: Here[int] = 0
     encapsulation: Here[int] = 0
     tunnel_checksum: Here[int] = 0
+    worker: Here[int] = 0
 
     def __repr__(self) -> str:
         return f"<KeptPacket of {len(self.packet)} octets>"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ipsec_dp._native import ffi, lib
 from ipsec_dp.dataplane.carried import (
     SA_MODEL,
+    CarriedFlows,
     CarriedTraffic,
     ExportedSa,
     exported_of,
@@ -22,7 +23,7 @@ from ipsec_dp.dataplane.carried import (
     state_of,
     traffic_of,
 )
-from ipsec_dp.dataplane.convert import check, sa_params_of, selectors_of
+from ipsec_dp.dataplane.convert import check, counters_of, sa_params_of, selectors_of
 from ipsec_dp.dataplane.ike import IkeGate
 from ipsec_dp.dataplane.kept import KeptPacket, kept_of, packets_of
 from ipsec_dp.dataplane.types import DROP_NAMES, Direction, SaHandle
@@ -61,6 +62,8 @@ def records_of_values(sas: Sequence[ExportedSa]) -> bytearray:
 
 class Moving(IkeGate):
     """An export retires its source, or takes a number from which on the source goes no further."""
+
+    workers: int
 
     def retire(self, handle: SaHandle) -> None:
         """From now on the SA neither seals nor opens (retired), for good. It stays until it is removed."""
@@ -216,8 +219,36 @@ class Moving(IkeGate):
         set_traffic(c, drops, traffic)
         check(lib.dp_tunnel_import(self.c, tunnel, c, drops), "importing a tunnel")
 
-    def import_counters(self, counters: Counters) -> None:
-        """Goes on from what another data plane had counted in all. Before `start`."""
+    def export_counters(self) -> list[Counters]:
+        """Of each worker; the first has what belongs to none."""
+        found, c = [], ffi.new("struct dp_counters *")
+        for worker in range(self.workers):
+            check(lib.dp_counters_export(self.c, worker, c), "exporting counters")
+            found.append(counters_of(c))
+        return found
+
+    def import_counters(self, counters: Sequence[Counters]) -> None:
+        """Each worker goes on from what one of another data plane had counted. Before `start`."""
         c = ffi.new("struct dp_counters *")
-        set_counters(c, counters)
-        check(lib.dp_counters_import(self.c, c), "importing counters")
+        for worker, each in enumerate(counters):
+            set_counters(c, each)
+            check(lib.dp_counters_import(self.c, worker, c), "importing counters")
+
+    # ---- flows
+
+    def export_flows(self, now: int) -> CarriedFlows:
+        """The workers of the flows that are under way at `now`, nanoseconds of the host's clock. While receiving is paused. Raises
+        DataPlaneError (EBUSY)."""
+        seed, octets, records = ffi.new("uint64_t *"), ffi.new("size_t *"), bytearray()
+        result = lib.dp_flows_export(self.c, now, seed, ffi.NULL, 0, octets)
+        if result == -errno.ENOBUFS:
+            records = bytearray(octets[0])
+            result = lib.dp_flows_export(self.c, now, seed, ffi.from_buffer("uint8_t[]", records), len(records), octets)
+        check(result, "exporting flows")
+        return CarriedFlows(seed[0], bytes(records))
+
+    def import_flows(self, flows: CarriedFlows) -> None:
+        """They keep to their workers, where these are as many and tunnels have the numbers that they had. Before `start`. Raises
+        DataPlaneError (EINVAL)."""
+        records = ffi.from_buffer("uint8_t[]", flows.records)
+        check(lib.dp_flows_import(self.c, flows.seed, records, len(records)), "importing flows")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ipsec_dp._native import ffi, lib
 from ipsec_dp.dataplane.convert import (
     check,
-    drops_of,
+    counters_of,
     endpoint_of,
     example_of,
     sa_params_of,
@@ -313,35 +313,19 @@ class DataPlane(Moving):
         """Of all workers together."""
         c = ffi.new("struct dp_counters *")
         lib.dp_counters_read(self.c, c)
-        return self._counters(c)
+        return counters_of(c)
 
     def worker_counters(self) -> list[Counters]:
         """Of each worker."""
         found, c = [], ffi.new("struct dp_counters *")
         for worker in range(self.workers):
             check(lib.dp_worker_counters_read(self.c, worker, c), "reading a worker's counters")
-            found.append(self._counters(c))
+            found.append(counters_of(c))
         return found
 
     def worker_octets(self, worker: int) -> int:
         """What a worker and its buffers for packets take, once traffic has touched all of them."""
         return check(lib.dp_worker_octets(self.c, worker), "reading a worker's memory")
-
-    def _counters(self, c: Any) -> Counters:
-        return Counters(
-            drops_of(c.drops),
-            c.packets_out,
-            c.octets_out,
-            c.packets_in,
-            c.octets_in,
-            c.keepalives_in,
-            c.ike_in,
-            c.punts_limited,
-            c.punts_lost,
-            c.handed_over,
-            c.taken_over,
-            c.cookies_sent,
-        )
 
     def drop_examples(self, reason: str) -> list[DropExample]:
         """The last packets that were dropped for a reason, the newest first: a few of each loop. ValueError: no such reason."""

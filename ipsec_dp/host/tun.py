@@ -108,6 +108,7 @@ class Tun:
     index: int
     vnet_header: bool
     descriptors: list[int] = field(default_factory=list)
+    reader: int = 0  # the worker that reads for all, where there is one queue
     alias: str = ""  # what a person reads at the interface, and `check`: whose it is
     carrier: bool = True  # as we set it
     unset: list[str] = field(default_factory=list)  # what this host does not let us set and is otherwise: "setting: reason"

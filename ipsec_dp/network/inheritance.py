@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 class InheritedTun(Struct, frozen=True, forbid_unknown_fields=True):
-    """`on`: its offloads, of each worker; `mtu` in octets; `addresses` as it was given them. The rest is `host.tun.Tun`."""
+    """`on`: its offloads, of each worker; `reader`: the worker that reads it for all, where it has one queue; `mtu` in octets;
+    `addresses` as it was given them. The rest is `host.tun.Tun`."""
 
     name: Here[str]
     index: Here[int]
@@ -31,6 +32,7 @@ class InheritedTun(Struct, frozen=True, forbid_unknown_fields=True):
     on: Here[list[int]]
     mtu: Here[int]
     addresses: Here[list[str]]
+    reader: Here[int] = 0
     alias: Here[str] = ""
     carrier: Here[bool] = True
     unset: Here[list[str]] = []

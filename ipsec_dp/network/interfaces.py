@@ -112,6 +112,7 @@ class LinuxInterfaces:
                 on=[int(plane.tun_offloads(spd.interface_numbers[name], worker)) for worker in range(plane.workers)],
                 mtu=self._interface_mtus[name],
                 addresses=sorted(map(str, self._addresses.get(name, ()))),
+                reader=device.reader,
                 alias=device.alias,
                 carrier=device.carrier,
                 unset=list(device.unset),
@@ -124,7 +125,7 @@ class LinuxInterfaces:
         """These are ours too: before anything asks `indices`. `taken` gives the descriptor of a place."""
         self._mtus = dict(mtus)
         for each in tuns:
-            device = tun.Tun(each.name, each.index, each.vnet_header, [], each.alias, each.carrier)
+            device = tun.Tun(each.name, each.index, each.vnet_header, [], each.reader, each.alias, each.carrier)
             device.unset, device.written = list(each.unset), list(each.written)
             self._tuns[each.name] = device
             device.descriptors += map(taken, each.descriptors)

@@ -49,12 +49,8 @@ def attach_interface(plane: DataPlane, name: str, number: int, destinations: Seq
     such queues or does not let us steer them, one worker reads the interface for all. Raises HostError.
     """
     device = _queues(name, plane.workers, destinations) if plane.workers > 1 else tun.make(name)
-    alone = len(device.descriptors) == 1
-    reader = destinations[0][1] if destinations else 0
-    for worker in range(plane.workers):
-        plane.attach_tun(number, device.descriptors[0 if alone else worker], worker)
-        if alone and plane.workers > 1 and worker != reader:
-            plane.receive_off_tun(number, worker)
+    device.reader = destinations[0][1] if destinations else 0
+    _attach(plane, number, device, [None] * plane.workers)
     return device
 
 
@@ -62,10 +58,18 @@ def attach_inherited(plane: DataPlane, number: int, device: tun.Tun, on: Sequenc
     """As `attach_interface`, of one that another process still reads: nothing about it is changed. `on`: of each worker.
 
     Raises DataPlaneError, HostError."""
-    if len(device.descriptors) != plane.workers or len(on) != plane.workers:
+    if len(device.descriptors) not in (1, plane.workers) or len(on) != plane.workers or not 0 <= device.reader < plane.workers:
         raise HostError(f"interface {device.name}: {len(device.descriptors)} queues for {plane.workers} workers")
-    for worker, (descriptor, offloads) in enumerate(zip(device.descriptors, on, strict=True)):
-        plane.attach_tun(number, descriptor, worker, on=offloads)
+    _attach(plane, number, device, on)
+
+
+def _attach(plane: DataPlane, number: int, device: tun.Tun, on: Sequence[Offload | None]) -> None:
+    """A queue to each worker, or the only one to all, of which one reads it."""
+    alone = len(device.descriptors) == 1
+    for worker, offloads in enumerate(on):
+        plane.attach_tun(number, device.descriptors[0 if alone else worker], worker, on=offloads)
+        if alone and worker != device.reader:
+            plane.receive_off_tun(number, worker)
 
 
 def detach_interface(plane: DataPlane, number: int) -> None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from ipsec_dp.databases.carried_sas import CarriedRecords, CarriedSa, CarriedSad
 from ipsec_dp.databases.sad_shape import SadShape
 from ipsec_dp.dataplane import Counters, Direction, ExportedSa
-from ipsec_dp.dataplane.carried import CarriedTraffic
+from ipsec_dp.dataplane.carried import CarriedFlows, CarriedTraffic
 from ipsec_dp.dataplane.kept import KeptPacket
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
@@ -77,8 +77,12 @@ class Noting:
         self.notes.append("packets that wait")
         return self.kept
 
-    def counters(self):
-        return Counters({"replay": 2}, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+    def export_counters(self):
+        return [Counters({"replay": 2}, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)]
+
+    def export_flows(self, now):
+        self.notes.append(f"flows at {now}")
+        return CarriedFlows(5, b"flows")
 
     # the SAD
     def events(self, _channel):

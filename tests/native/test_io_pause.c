@@ -187,7 +187,7 @@ static void test_counts_of_another_plane_are_added(void **state) {
     uint64_t *each = (uint64_t *)&c;
     for (size_t i = 1; i < sizeof c / sizeof *each; i++) /* no packet is dropped for DP_OK */
         each[i] = i;
-    assert_int_equal(dp_counters_import(dp, &c), 0);
+    assert_int_equal(dp_counters_import(dp, 0, &c), 0);
     dp_counters_read(dp, &all);
     assert_memory_equal(&all, &c, sizeof c);
     assert_int_equal(dp_tunnel_import(dp, 4, &t, drops), -EINVAL);
@@ -199,7 +199,7 @@ static void test_counts_of_another_plane_are_added(void **state) {
     assert_int_equal(t.last_in, 9);
     assert_int_equal(drops[DP_DROP_icv], 6);
     assert_int_equal(dp_worker_start(dp, 0), 0);
-    assert_int_equal(dp_counters_import(dp, &c), -EBUSY);
+    assert_int_equal(dp_counters_import(dp, 0, &c), -EBUSY);
     assert_int_equal(dp_worker_stop(dp, 0), 0);
 }
 

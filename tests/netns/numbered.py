@@ -6,13 +6,13 @@ import socket
 import struct
 import threading
 import time
-from collections import Counter
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from math import inf
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ipsec_dp.rig.netns import Namespace
 
@@ -105,14 +105,33 @@ def bound(to: Place) -> socket.socket:
     return made
 
 
-def numbered_flows(
-    near: Namespace, far: Namespace, source: str, flows: Mapping[Flow, Place], *, window: int, seconds: float
-) -> tuple[dict[Flow, int], dict[Flow, list[int]]]:
-    """A stream of each flow at once; what was sent, and the numbers in the order of arrival. `window`: packets of one flow that are
-    on their way at the most, as much as the hosts carry, so that no queue overflows."""
-    sent: Counter[Flow] = Counter()
-    arrived: dict[Flow, list[int]] = {flow: [] for flow in flows}
-    over = threading.Event()
+class Flowing(Generic[Flow]):
+    """By flow, how many were sent, and the numbers in the order of arrival."""
+
+    def __init__(self, flows: Iterable[Flow]) -> None:
+        self.sent: dict[Flow, int] = dict.fromkeys(flows, 0)
+        self.arrived: dict[Flow, list[int]] = {flow: [] for flow in self.sent}
+        self.all_sent = threading.Event()
+
+    @property
+    def least(self) -> int:
+        """How many arrived of each."""
+        return min(map(len, self.arrived.values()))
+
+    def expect_whole(self) -> None:
+        """Each number once, and in order."""
+        assert {flow: list(range(count)) for flow, count in self.sent.items()} == self.arrived
+
+
+@contextmanager
+def flowing(
+    near: Namespace, far: Namespace, flows: Mapping[Flow, tuple[str, Place]], *, window: int, seconds: float = inf
+) -> Iterator[Flowing[Flow]]:
+    """A stream of each flow at once while the block runs, for `seconds` at the most, from an address to a place; afterwards all
+    that will come has come. `window`: packets of one flow that are on their way at the most, as much as the hosts carry, so that no
+    queue overflows."""
+    stream, over = Flowing(flows), threading.Event()
+    sent, arrived = stream.sent, stream.arrived
 
     def receive(flow: Flow) -> None:
         last = time.monotonic()
@@ -124,22 +143,36 @@ def numbered_flows(
                 if over.is_set() and (len(arrived[flow]) == sent[flow] or time.monotonic() - last > FLOWS_LATE_S):
                     return
 
-    with ExitStack() as stack:
-        receivers = {flow: stack.enter_context(far.call(partial(bound, place))) for flow, place in flows.items()}
-        senders = {flow: stack.enter_context(near.call(partial(bound, (source, 0)))) for flow in flows}
-        threads = [threading.Thread(target=receive, args=(flow,), daemon=True) for flow in flows]
-        for thread in threads:
-            thread.start()
+    def send() -> None:
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            for flow, place in flows.items():
+        while time.monotonic() < end and not over.wait(GAP_S):
+            for flow, (_, place) in flows.items():
                 if sent[flow] - len(arrived[flow]) > window:
                     continue
                 for _ in range(BATCH):
                     senders[flow].sendto(NUMBER.pack(sent[flow]) + PADDING, place)
                     sent[flow] += 1
-            time.sleep(GAP_S)
-        over.set()
+        stream.all_sent.set()
+
+    with ExitStack() as stack:
+        receivers = {flow: stack.enter_context(far.call(partial(bound, place))) for flow, (_, place) in flows.items()}
+        senders = {flow: stack.enter_context(near.call(partial(bound, (source, 0)))) for flow, (source, _) in flows.items()}
+        sending = threading.Thread(target=send, daemon=True)
+        threads = [sending, *(threading.Thread(target=receive, args=(flow,), daemon=True) for flow in flows)]
         for thread in threads:
-            thread.join()
-    return dict(sent), arrived
+            thread.start()
+        try:
+            yield stream
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+
+
+def numbered_flows(
+    near: Namespace, far: Namespace, source: str, flows: Mapping[Flow, Place], *, window: int, seconds: float
+) -> tuple[dict[Flow, int], dict[Flow, list[int]]]:
+    """`flowing` for so long: what was sent, and the numbers in the order of arrival."""
+    with flowing(near, far, {flow: (source, place) for flow, place in flows.items()}, window=window, seconds=seconds) as stream:
+        stream.all_sent.wait()
+    return stream.sent, stream.arrived

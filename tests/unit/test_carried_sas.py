@@ -347,7 +347,7 @@ def test_what_a_tunnel_and_a_plane_have_counted_goes_on():
         was = site.a.sad.traffic(0)
         assert was.packets_out == 5
         after.plane.import_traffic(0, over_the_wire(site.a.plane.export_traffic(0)))
-        after.plane.import_counters(site.a.plane.counters())
+        after.plane.import_counters(site.a.plane.export_counters())
         assert after.sad.traffic(0) == was
         assert after.plane.counters() == site.a.plane.counters()
         with pytest.raises(DataPlaneError):

@@ -183,6 +183,7 @@ def test_early_esp_waits_no_longer_for_having_been_carried(early):
     "change",
     [
         {"tunnel": 16},
+        {"worker": 1},
         {"interface": 9},
         {"tunnel": -1},
         {"since": 0},
@@ -219,7 +220,7 @@ def test_no_packet_leaves_the_host_or_shows():
 
 
 def test_every_number_of_a_packet_goes_along():
-    names = dict(ffi.typeof("struct dp_kept").fields).keys() - {"octets", "pad", "local", "remote", "lent_port"}
+    names = dict(ffi.typeof("struct dp_kept").fields).keys() - {"octets", "local", "remote", "lent_port"}
     numbers: dict[str, Any] = dict.fromkeys(names, 1)
     packet = KeptPacket(packet=bytearray(8), **numbers)
     assert packets_of(bytearray(ffi.buffer(kept_of(packet))) + packet.packet) == [packet]

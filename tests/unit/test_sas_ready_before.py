@@ -12,8 +12,8 @@ import pytest
 
 from ipsec_dp.databases.carried_sas import ELSEWHERE, CarriedSad, KeysElsewhere, records_of
 from ipsec_dp.databases.sad_shape import StandingSad, ToldSad
-from ipsec_dp.dataplane import Counters, Direction, SaParams
-from ipsec_dp.dataplane.carried import EndpointValue
+from ipsec_dp.dataplane import Direction, SaParams
+from ipsec_dp.dataplane.carried import CarriedFlows, EndpointValue
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade import sas
 from ipsec_dp.gateway.upgrade.messages import GivenSas
@@ -51,7 +51,7 @@ class Both:
         sad = self.before.sad
         shape = self.told.news()
         carried = {"sas": sad.export()} if one_by_one else {"records": sad.export_all()}
-        values: dict[str, Any] = {"shape": shape, "expected": [], "counters": self.before.gateway.plane.counters(), **carried}
+        values: dict[str, Any] = {"shape": shape, "expected": [], "counters": [], "flows": CarriedFlows(0, b""), **carried}
         given = over_the_wire(GivenSas(stopped=0, **values | changes))
         self.after.plane.pause_receiving()
         try:
@@ -300,7 +300,8 @@ def test_what_was_named_to_a_peer_is_expected_at_once(both):
         stopped=0,
         shape=both.told.news(),
         expected=[(spi, EndpointValue.of(peer))],
-        counters=Counters({}, *[0] * 10),
+        counters=[],
+        flows=CarriedFlows(0, b""),
     )
     sas.expect(both.after.sad, over_the_wire(given))
     assert both.after.sad.expected == {spi: peer}

@@ -77,6 +77,14 @@ def test_tunnels_and_interfaces_are_numbered_in_the_order_written(spd_of):
     assert (spd.tunnel_names, spd.interface_names) == ({0: "to-b", 1: "to-c"}, {0: "ipsec0", 1: "ipsec1"})
 
 
+def test_tunnels_may_have_the_numbers_that_they_had_in_another_process(spd_of, tmp_path):
+    """Also those of a tunnel that is gone, which its rules do not name any more."""
+    spd = spd_of(TUNNELS)
+    spd.number_as({"to-c": 7, "gone": 0}, load(tmp_path / "a.toml"))
+    assert (spd.tunnel_numbers, spd.tunnel_names) == ({"to-c": 7, "to-b": 8}, {7: "to-c", 8: "to-b"})
+    assert {rule.tunnel for rule in spd.rules if rule.action is Action.PROTECT} == {7, 8}
+
+
 def test_a_configuration_with_too_many_interfaces_moves_no_tunnel(spd_of, tmp_path, monkeypatch):
     monkeypatch.setattr(database, "INTERFACES_MOST", 2)
     spd = spd_of(TUNNELS)

@@ -44,6 +44,7 @@ def offer(config):
         listening=0,
         workers=1,
         sa_slots=65536,
+        numbers={},
         key=bytes(32),
         known={each.name: known(each) for each in config.tunnels},
         text=config.text,

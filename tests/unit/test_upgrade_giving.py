@@ -85,6 +85,7 @@ def parts(engine, noting):
         metrics=noting.metrics,
         config=SimpleNamespace(name="a", workers=1),
         confirmation=SimpleNamespace(waits_for=None),
+        clock=SimpleNamespace(now=lambda: 7.0),
     )
 
 
@@ -159,7 +160,7 @@ def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_
     successor.take(forwards, *IKE, goes_on)
     assert given.hand_over(engine, successor, offered) == GOES_ON
     assert noting.notes == [
-        *("paused", "port 500 unread", "finished", "metrics unserved"),
+        *("paused", "port 500 unread", "finished", "metrics unserved", "flows at 7000000000"),
         *["exported"] * 3,
         "packets that wait",
         "IKE with 1 octet for a key",
@@ -168,7 +169,8 @@ def test_the_successor_gets_everything_after_the_last_burst_and_nothing_goes_on_
     ]
     successor.thread.join()
     sas, state, *pieces = successor.states
-    assert (sas.records.records, sas.sas, sas.counters.drops) == (bytearray(KEY), None, {"replay": 2})
+    assert (sas.records.records, sas.sas, [each.drops for each in sas.counters]) == (bytearray(KEY), None, [{"replay": 2}])
+    assert (sas.flows.seed, sas.flows.records) == (5, b"flows")
     assert [(spi, peer.endpoint) for spi, peer in sas.expected] == [(0x1002, PEER)]
     assert (state.pieces, state.host) == (2, HOST)
     assert [piece.ike for piece in pieces] == [b"IKE", b"IKE too"]
@@ -316,7 +318,6 @@ def asked(given):
         (lambda _, __, gone: setattr(gone, "stopping", True), "starting or stopping"),
         (lambda given, *_: setattr(given, "hindrance", "it is the first of its container"), "first of its container"),
         (lambda _, parts, __: setattr(parts, "host", GivenHost()), "no sockets or interfaces"),
-        (lambda _, parts, __: setattr(parts.config, "workers", 2), "several workers"),
         (lambda _, parts, __: setattr(parts.confirmation, "waits_for", "this start"), "not confirmed yet"),
         (lambda _, parts, __: setattr(parts.engine.reloader, "incomplete", True), "reload first"),
     ],

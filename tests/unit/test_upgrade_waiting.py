@@ -11,7 +11,7 @@ import pytest
 from ipsec_dp.databases.carried_sas import CarriedRecords
 from ipsec_dp.databases.sad_shape import SadShape, StandingSad
 from ipsec_dp.dataplane import Encapsulation
-from ipsec_dp.dataplane.carried import EndpointValue
+from ipsec_dp.dataplane.carried import CarriedFlows, EndpointValue
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.gateway.upgrade import sas
 from ipsec_dp.gateway.upgrade.messages import GivenSas
@@ -80,7 +80,8 @@ def come_with_sas(before, spi, after, wait):
             shape=SadShape(gone=[], sas=[], ended=[], children=[]),
             records=CarriedRecords(record_layout(), [], {}, bytearray(b"k" * 400)),
             expected=[(spi, EndpointValue.of(before.a.endpoint))],
-            counters=before.b.plane.counters(),
+            counters=[],
+            flows=CarriedFlows(0, b""),
             waiting=given(before.b),
         )
     )

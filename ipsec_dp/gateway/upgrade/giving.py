@@ -161,8 +161,6 @@ class Giving:
             raise HandOverError(self.hindrance)
         if not isinstance(self._parts.host, LinuxHost):
             raise HandOverError("this gateway has no sockets or interfaces that could be handed over")
-        if config.workers != 1:
-            raise HandOverError("a gateway with several workers cannot be handed over yet: restart it")
         if (waits_for := self._parts.confirmation.waits_for) is not None:
             raise HandOverError(f"{waits_for} is not confirmed yet: first `ipsec-dp confirm {config.name}`")
         if engine.reloader.incomplete:
@@ -243,6 +241,7 @@ class Giving:
             workers=config.workers,
             sa_slots=self._engine.plane.sa_slots,
             key=files.fingerprint_key(),
+            numbers=dict(parts.spd.tunnel_numbers),
             known={tunnel.name: known(tunnel) for tunnel in config.tunnels},
             text=config.text,
             host=host,
@@ -284,7 +283,7 @@ class Giving:
         self._given_away = True
         try:
             self._parts.metrics.leave()
-            given = sas.exported(engine, self._parts.spd, offered.told, offered.layout, stopped)
+            given = sas.exported(engine, self._parts.spd, offered.told, offered.layout, stopped, self._parts.clock.now())
             self._say(successor, MessageKind.SAS, given, patience)
             self._hear(successor, patience, Forwards)
             patience = PIECE_S

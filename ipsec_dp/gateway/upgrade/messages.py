@@ -16,7 +16,7 @@ from msgspec import Struct
 from ipsec_dp.databases.carried_sas import CarriedRecords, CarriedSad
 from ipsec_dp.databases.sad_shape import SadShape
 from ipsec_dp.dataplane import Counters
-from ipsec_dp.dataplane.carried import CarriedTraffic, EndpointValue
+from ipsec_dp.dataplane.carried import CarriedFlows, CarriedTraffic, EndpointValue
 from ipsec_dp.gateway.ike_counts import CarriedCounts
 from ipsec_dp.gateway.upgrade.stream import HandOverError
 from ipsec_dp.gateway.upgrade.waiting import WaitingPacket
@@ -61,9 +61,9 @@ class HelperOffer(Struct, frozen=True):
 
 
 class GatewayOffer(Struct, frozen=True, kw_only=True):
-    """What a successor is to be. `text`: of the configuration in force, as its file held it; `known`: digests of its tunnels and of
-    what the files held that they name, by name of the tunnel, and `key` that they are made with. Descriptors are named by their
-    places."""
+    """What a successor is to be. `numbers`: those of tunnels, by name; `text`: of the configuration in force, as its file held it;
+    `known`: digests of its tunnels and of what the files held that they name, by name of the tunnel, and `key` that they are made
+    with. Descriptors are named by their places."""
 
     model: Here[int] = MODEL
     program: Here[str]
@@ -73,6 +73,7 @@ class GatewayOffer(Struct, frozen=True, kw_only=True):
     listening: Here[int]  # the control socket
     workers: Here[int]
     sa_slots: Here[int]
+    numbers: Here[dict[str, int]]
     key: Here[bytes]
     known: Here[dict[str, bytes]]
     text: Here[str]
@@ -116,14 +117,15 @@ class UpgradeRefused(Struct, frozen=True):
 class GivenSas(Struct, frozen=True, kw_only=True):
     """What forwarding takes. `stopped`: when the last burst was done, nanoseconds of CLOCK_MONOTONIC; `shape`: what has changed
     since SHAPE; `sas`: one by one where the other process lays records out otherwise. `expected`: SPIs that were named to peers;
-    `waiting`: packets that wait for an SA."""
+    `counters`: of each worker; `waiting`: packets that wait for an SA."""
 
     stopped: Here[int]
     shape: Here[SadShape]
     records: Here[CarriedRecords | None] = None
     sas: Here[CarriedSad | None] = None
     expected: Here[list[tuple[int, EndpointValue]]]
-    counters: Here[Counters]
+    counters: Here[list[Counters]]
+    flows: Here[CarriedFlows]
     waiting: Here[list[WaitingPacket]] = []
 
     def __repr__(self) -> str:

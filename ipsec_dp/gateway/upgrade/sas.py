@@ -32,18 +32,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXPORT_S: Final = 2.0
+NS_PER_S: Final = 1e9
 
 
-def exported(engine: Engine, spd: Spd, known: ToldSad, layout: bytes, stopped: int) -> bytearray:
-    """GivenSas, for a program of this `layout`. No way back: what is exported here is retired, and packets that wait are sealed
-    there alone. Raises DataPlaneError."""
+def exported(engine: Engine, spd: Spd, known: ToldSad, layout: bytes, stopped: int, now: float) -> bytearray:
+    """GivenSas, for a program of this `layout`; `now`: seconds of the host's clock. No way back: what is exported here is retired,
+    and packets that wait are sealed there alone. Raises DataPlaneError."""
     sad, same = engine.sad, layout == record_layout()
-    shape, counters = known.news(), engine.plane.counters()
+    shape, counters, flows = known.news(), engine.plane.export_counters(), engine.plane.export_flows(round(now * NS_PER_S))
     expected = [(spi, EndpointValue.of(peer)) for spi, peer in sad.expected.items()]
     carried: Any = _retired(sad.export_all if same else sad.export)
     which = {"records": carried} if same else {"sas": carried}
     waiting = waiting_in(engine.plane, spd)
-    sas = GivenSas(stopped=stopped, shape=shape, expected=expected, counters=counters, waiting=waiting, **which)
+    sas = GivenSas(stopped=stopped, shape=shape, expected=expected, counters=counters, flows=flows, waiting=waiting, **which)
     try:
         return body_of(sas)
     finally:

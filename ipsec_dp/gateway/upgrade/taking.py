@@ -167,8 +167,6 @@ class Successor:
         host = parts.host
         if not isinstance(host, LinuxHost):
             raise HandOverError("this gateway has no sockets or interfaces that could be taken")
-        if parts.config.workers != self.offer.workers:
-            raise HandOverError(f"{parts.config.workers} workers instead of {self.offer.workers}")
         with parts.substitutes.starting():
             engine, manual, standing = await self._prepare(parts, stack, host)
         await self._send(MessageKind.READY, Ready(__version__, record_layout()))
@@ -200,6 +198,7 @@ class Successor:
 
     async def _prepare(self, parts: Composition, stack: AsyncExitStack, host: LinuxHost) -> tuple[Engine, ManualSas, StandingSad]:
         """All that needs no SAs."""
+        parts.spd.number_as(self.offer.numbers, parts.config)
         plane, offer = parts.data_plane(), self.offer
         stack.callback(plane.close)
         if plane.sa_slots != offer.sa_slots:
@@ -254,6 +253,7 @@ class Successor:
         event loop, so that IKE does nothing before it has its state."""
         plane = engine.plane
         without("counters", lambda: plane.import_counters(given.counters))
+        without("flows", lambda: plane.import_flows(given.flows))
 
         def wait(waiting: list[WaitingPacket]) -> None:
             without("packets", lambda: wait_on(waiting, plane, parts.spd, host.links.number, parts.clock.now()))
