@@ -68,7 +68,7 @@ class Ikev1Import:
             self._manager.await_times(owner)
         for part, peering in self._peerings:
             if part.calling and peering.current is None:
-                self._manager.call(peering, self._now)
+                self._manager.gateway.call(peering, self._now)
 
     def actions(self) -> list[Action]:
         """As `Ikev2Import.actions`."""
@@ -88,7 +88,7 @@ class Ikev1Import:
         peer = self._manager.peer(part.tunnel)
         if peer is None or not (part.sessions or part.last):
             raise ValueError("nobody is known of whom this is")
-        peering = Peering(self._manager, peer, None)
+        peering = Peering(self._manager.gateway, peer, None)
         peering.sas = {one.number: _ipsec_sa(one) for one in part.sas}
         peering.sessions = [self._session(one, peering) for one in part.sessions]
         peering.last = None if part.last is None else self._session(part.last, peering, closed=True)
@@ -100,7 +100,7 @@ class Ikev1Import:
 
     def _session(self, part: i.IsakmpSaPart, peering: Peering, *, closed: bool = False) -> IsakmpContext:
         candidates, sa = Candidates((peering.peer,)), _isakmp_sa(part, closed=closed)
-        context = IsakmpContext(self._manager, candidates, sa, v.path_of(part.path), self._now, part.number)
+        context = IsakmpContext(self._manager.gateway, candidates, sa, v.path_of(part.path), self._now, part.number)
         sa.started, context.nat, context.peering = part.started, v.nat_of(part.nat), peering
         cookie, end = part.request_key
         context.request_key = cookie, v.endpoint(end)
