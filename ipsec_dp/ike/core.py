@@ -61,7 +61,7 @@ class IkeVersions:
         if self.ikev1 is None:
             from ipsec_dp.ike.v1.manager import IsakmpManager
 
-            numbers, held = self.ikev2.next_child, self.ikev2.holdings.held
+            numbers, held = self.ikev2.gateway.next_child, self.ikev2.holdings.held
             self.ikev1 = IsakmpManager(self.environment, numbers, self._events, self._tries_ikev2, held)
         return self.ikev1
 
@@ -257,7 +257,7 @@ class IkeVersions:
         reader = self._reader(datagram)
         other = self._by_other_version(datagram, path) if other_version.begins(datagram) else None
         if other is not None:
-            self.ikev2.count("ikev1" if other.kind is Kind.IKEV1 else "no_peer")
+            self.ikev2.gateway.count("ikev1" if other.kind is Kind.IKEV1 else "no_peer")
             return self._events.allowed([Report(other)], now)
         return self._noted(reader, reader.receive(datagram, path, now), now)
 

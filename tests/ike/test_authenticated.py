@@ -142,7 +142,7 @@ def test_child_sas_are_counted_over_all_ike_sas_of_an_identity():
     session = ladder.a.core.sessions("to-b")[0]
     ladder.a.core.forget(ladder.clock())
     assert not session.alive
-    ladder.a.core.first_contact = lambda _session: False
+    ladder.a.core.gateway.first_contact = lambda _session: False
     ladder.initiate("a")
     ladder.settle()
     second = Traitor(ladder)
@@ -154,7 +154,7 @@ def test_child_sas_are_counted_over_all_ike_sas_of_an_identity():
 
 def test_ike_sas_of_one_identity_are_bounded_and_the_reason_is_named(monkeypatch):
     ladder = Ladder(b=[peer("b", unique=Unique.NEVER)])
-    monkeypatch.setattr(ladder.a.core, "first_contact", lambda _session: False)
+    monkeypatch.setattr(ladder.a.core.gateway, "first_contact", lambda _session: False)
     for _ in range(PEER_LIMITS.ike_sas + 1):
         ladder.initiate("a")
         ladder.settle()

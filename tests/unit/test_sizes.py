@@ -17,7 +17,6 @@ LINES, METHODS, ATTRIBUTES = 400, 25, 18
 LONG = {
     "benchmarks/strangers_messages.py": "every kind of message of a stranger, with all that it is made of",
     "ipsec_dp/ike/certificates.py": "by what a certificate is believed: files, chain, identity, revocation, in the order of use",
-    "ipsec_dp/ike/manager.py": "a method for each call of IkeCore, and what sessions ask of those around them",
     "ipsec_dp/ike/proposal.py": "proposals from their text to what is said when none fits: one order of preference all the way",
     "ipsec_dp/databases/sad.py": "every step in the life of an SA, from its SPI to another process",
     "ipsec_dp/keying/ike_driver.py": "a method for each action of the core, each event and each verb",
@@ -64,7 +63,7 @@ LARGE = {
     "ipsec_dp/ike/carried/isakmp_model.py: IsakmpSaPart": "one ISAKMP SA as it is carried, field by field",
     "ipsec_dp/ike/carried/model/ike_sas.py: IkeSaPart": "one IKE SA as it is carried, field by field",
     "ipsec_dp/ike/carried/model/children.py: ChildPart": "one CHILD_SA as it is carried, field by field",
-    "ipsec_dp/ike/manager.py: IkeManager": "the interface IkeCore, and the tables of IKE SAs that its calls share",
+    "ipsec_dp/ike/manager.py: IkeManager": "the interface IkeCore, and what is asked of what is carried",
     "ipsec_dp/gateway/trial_answer.py: TrialAnswer": "what `test --json` says, field by field",
     "ipsec_dp/ike/peer.py: Peer": "all that the configuration says of a peer, frozen",
     "ipsec_dp/ike/strangers.py: Limits": "every limit on what is not authenticated, frozen",

@@ -150,7 +150,7 @@ class Ikev2Import:
         if peer is None:
             self.left_out.append(m.LeftOut(tunnel=part.tunnel, spi_i=part.spi_i, why="its tunnel is no longer configured"))
             return None
-        session = IkeSession(self._manager, Candidates((peer,)), _ike_sa(part), v.path_of(part.path), self._now)
+        session = IkeSession(self._manager.gateway, Candidates((peer,)), _ike_sa(part), v.path_of(part.path), self._now)
         sa = session.sa
         sa.started, sa.established_at = part.started, part.established_at
         session.nat = v.nat_of(part.nat)
