@@ -7,8 +7,9 @@ import pytest
 
 from ipsec_dp.ike.actions import Kind
 from ipsec_dp.ike.authenticated import PEER_LIMITS, TOLD, Account, Accounts, Lines, PeerLimits
+from ipsec_dp.ike.negotiation import with_spi
 from ipsec_dp.ike.peer import Unique
-from ipsec_dp.ike.proposal import ProtocolId, parse_esp, with_spi
+from ipsec_dp.ike.proposal import ProtocolId, parse_esp
 from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.message import Header

@@ -17,7 +17,6 @@ LINES, METHODS, ATTRIBUTES = 400, 25, 18
 LONG = {
     "benchmarks/strangers_messages.py": "every kind of message of a stranger, with all that it is made of",
     "ipsec_dp/ike/certificates.py": "by what a certificate is believed: files, chain, identity, revocation, in the order of use",
-    "ipsec_dp/ike/proposal.py": "proposals from their text to what is said when none fits: one order of preference all the way",
     "ipsec_dp/databases/sad.py": "every step in the life of an SA, from its SPI to another process",
     "ipsec_dp/keying/ike_driver.py": "a method for each action of the core, each event and each verb",
     "ipsec_dp/gateway/composition.py": "who is made of what, part by part",

@@ -16,7 +16,7 @@ from ipsec_dp.ike.carried.keys import to_date
 from ipsec_dp.ike.carried.wishes import wanted_parts
 from ipsec_dp.ike.nat import Said
 from ipsec_dp.ike.peer_table import Candidates
-from ipsec_dp.ike.proposal import suite_of
+from ipsec_dp.ike.suites import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v1.context import IsakmpContext, Peering
 from ipsec_dp.ike.v1.deadlines import IsakmpDeadlines

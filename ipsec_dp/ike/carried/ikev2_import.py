@@ -17,7 +17,7 @@ from ipsec_dp.ike.carried.windows import fill_window
 from ipsec_dp.ike.carried.wishes import wanted_parts
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.post_quantum import IkeProtection, Withstands
-from ipsec_dp.ike.proposal import suite_of
+from ipsec_dp.ike.suites import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v2 import resources
 from ipsec_dp.ike.v2.child_respond import Prepared
@@ -37,7 +37,7 @@ from ipsec_dp.ike.wanted import Wanted
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.manager import IkeManager
-    from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.suites import IkeSuite
 
 S: Final = State
 _UP: Final = (S.PROVISIONAL, S.ESTABLISHED)
