@@ -30,7 +30,6 @@ LONG = {
     "tests/native/test_tun_io.c": "what becomes of super-packets that a TUN device refuses, refusal by refusal",
     "tests/netns/test_reload.py": "what each kind of changed key does to a gateway that carries packets",
     "tests/unit/test_dataplane.py": "the interface of the data plane, call by call",
-    "tests/unit/test_ike_driver.py": "whom the driver calls and when, and what becomes of each action of the core",
     "tests/unit/test_ike_gate.py": "what passes the gate in a flood, by whom it is from",
     "tests/unit/test_interfaces.py": "the life of an interface, and what others may do to it",
     "tests/unit/test_kernel_watch.py": "what others may do to each part of the kernel's state, and what follows",
