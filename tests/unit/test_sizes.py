@@ -25,7 +25,6 @@ LONG = {
     "native/dp.h": "all that Python calls: cffi reads it whole",
     "native/inbound.c": "one packet's way in, from the link to the TUN",
     "tests/mutants/run.py": "a program that takes nothing from the tree that it copies",
-    "tests/native/test_coalesce.c": "which packets of a burst become one, case by case",
     "tests/native/test_handover.c": "what one worker hands to another, case by case",
     "tests/native/test_tun_io.c": "what becomes of super-packets that a TUN device refuses, refusal by refusal",
     "tests/netns/test_reload.py": "what each kind of changed key does to a gateway that carries packets",
