@@ -21,7 +21,7 @@ from ipsec_dp.ike.v1.wire import HEADER, ExchangeMode, HeaderFlag, Method
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.suites import IkeSuite
     from ipsec_dp.ike.v1.keymat import Skeyids
     from ipsec_dp.ike.v1.payloads import IsakmpPayload
 

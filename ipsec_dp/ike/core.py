@@ -61,13 +61,13 @@ class IkeVersions:
         if self.ikev1 is None:
             from ipsec_dp.ike.v1.manager import IsakmpManager
 
-            self.ikev1 = IsakmpManager(self.environment, self.ikev2.next_child, self._events, self._tries_ikev2)
-            self.ikev1.held_beside = self.ikev2.holdings.held
+            numbers, held = self.ikev2.gateway.next_child, self.ikev2.holdings.held
+            self.ikev1 = IsakmpManager(self.environment, numbers, self._events, self._tries_ikev2, held)
         return self.ikev1
 
     def _held_by_ikev1(self, pair: ProxyId, peer: Peer, theirs: Identity) -> str | None:
         """Selectors belong to identities, whatever these speak."""
-        return None if self.ikev1 is None else self.ikev1.has_taken(pair, peer, theirs)
+        return None if self.ikev1 is None else self.ikev1.gateway.has_taken(pair, peer, theirs)
 
     def _of(self, tunnel: str, now: float) -> IkeManager | IsakmpManager:
         """Who has what there is of a tunnel."""
@@ -222,7 +222,7 @@ class IkeVersions:
         choice = self._choices.get(tunnel)
         if choice is None or self.ikev1 is None:
             return False
-        self.ikev1.emit(*self._try_ikev2(choice, path, now))
+        self.ikev1.gateway.emit(*self._try_ikev2(choice, path, now))
         choice.main_mode_waits = seconds > PATIENCE and bool(self.ikev2.latest(tunnel, now))
         return choice.main_mode_waits
 
@@ -257,7 +257,7 @@ class IkeVersions:
         reader = self._reader(datagram)
         other = self._by_other_version(datagram, path) if other_version.begins(datagram) else None
         if other is not None:
-            self.ikev2.count("ikev1" if other.kind is Kind.IKEV1 else "no_peer")
+            self.ikev2.gateway.count("ikev1" if other.kind is Kind.IKEV1 else "no_peer")
             return self._events.allowed([Report(other)], now)
         return self._noted(reader, reader.receive(datagram, path, now), now)
 
@@ -384,7 +384,7 @@ class IkeVersions:
         counted, ikev1 = self.ikev2.counters(), self.ikev1
         if ikev1 is None:
             return counted
-        sums = {name: getattr(counted, name) + ikev1.counts[name] for name in Counters.__dataclass_fields__}
+        sums = {name: getattr(counted, name) + ikev1.gateway.counts[name] for name in Counters.__dataclass_fields__}
         sums["half_open"] += ikev1.half_open
         sums["sessions"] += ikev1.held
         return Counters(**sums)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from ipsec_dp.ipsec.transforms import ADDITIONAL_KEY_EXCHANGES, KEMS, TransformType
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.proposal import EspSuite, IkeSuite, Proposal
+    from ipsec_dp.ike.proposal import Proposal
+    from ipsec_dp.ike.suites import EspSuite, IkeSuite
     from ipsec_dp.ipsec.transforms import Group
 
 Withstands = Literal["mlkem768", "mlkem1024", "ppk", "inherited", "none"]

@@ -13,7 +13,7 @@ from ipsec_dp.ipsec.suites import Encr, Integ
 
 if TYPE_CHECKING:
     from ipsec_dp.dataplane import SaParams
-    from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.suites import IkeSuite
     from ipsec_dp.ike.v1.sa import IsakmpSa
     from ipsec_dp.ike.v2.sa import IkeSa
 

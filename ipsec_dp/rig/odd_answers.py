@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import dh, proposal
+from ipsec_dp.ike import dh, negotiation, proposal, suites
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import keymat
 from ipsec_dp.ike.v2 import payloads as p
@@ -43,10 +43,10 @@ def rightly(peer: OddSpeaker, request: Message) -> list[Part] | None:
 
 def new_child(peer: OddSpeaker, request: Message, sa: p.SecurityAssociation, nonce: bytes) -> list[Part]:
     """The response to a request for a CHILD_SA in CREATE_CHILD_SA, which is there from now on; or a refusal."""
-    chosen = proposal.select(peer.agreed.esp, sa.proposals)
+    chosen = negotiation.select(peer.agreed.esp, sa.proposals)
     if chosen is None:
         return [p.Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
-    group, ke = proposal.esp_suite(chosen).group, request.get(p.KeyExchangePayload)
+    group, ke = suites.esp_suite(chosen).group, request.get(p.KeyExchangePayload)
     own = peer.nonce()
     if group is None:
         return [p.Nonce(own), *child_parts(peer, chosen, (nonce, own))]
@@ -60,7 +60,7 @@ def child_parts(
     peer: OddSpeaker, chosen: proposal.Proposal, nonces: tuple[bytes, bytes], secrets: Sequence[bytearray] = ()
 ) -> list[Part]:
     """SA, TSi and TSr of a response that makes a CHILD_SA of a request, which is there from now on."""
-    suite, ike, keys = proposal.esp_suite(chosen), peer.sa.suite, peer.sa.keys
+    suite, ike, keys = suites.esp_suite(chosen), peer.sa.suite, peer.sa.keys
     if ike is None or keys is None:
         raise RuntimeError("there is no IKE SA to make a CHILD_SA by")
     spi = bytes([1 + os.urandom(1)[0] % 255]) + os.urandom(3)
@@ -70,7 +70,7 @@ def child_parts(
     agreed = peer.agreed
     peer.children.append(OddChild(outgoing, incoming, (agreed.local, agreed.remote), suite, nonces, ours=False))
     return [
-        p.SecurityAssociation(proposal.with_spi((chosen,), spi)),
+        p.SecurityAssociation(negotiation.with_spi((chosen,), spi)),
         p.TrafficSelectorsInitiator(agreed.remote),
         p.TrafficSelectorsResponder(agreed.local),
     ]
@@ -78,10 +78,10 @@ def child_parts(
 
 def _new_ike(peer: OddSpeaker, request: Message, sa: p.SecurityAssociation, nonce: bytes) -> list[Part]:
     """The response to the rekey of an IKE SA; the new one is among `others` until the old one is deleted."""
-    chosen, ke = proposal.select(peer.agreed.ike, sa.proposals), request.get(p.KeyExchangePayload)
+    chosen, ke = negotiation.select(peer.agreed.ike, sa.proposals), request.get(p.KeyExchangePayload)
     if chosen is None:
         return [p.Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
-    suite, ike, keys = proposal.ike_suite(chosen), peer.sa.suite, peer.sa.keys
+    suite, ike, keys = suites.ike_suite(chosen), peer.sa.suite, peer.sa.keys
     if ke is None or ke.group != suite.group.id or ike is None or keys is None:
         return [p.Notify(NotifyType.INVALID_KE_PAYLOAD, suite.group.id.to_bytes(2, "big"))]
     public, secret = dh.respond(suite.group, ke.data, os.urandom)
@@ -90,7 +90,7 @@ def _new_ike(peer: OddSpeaker, request: Message, sa: p.SecurityAssociation, nonc
     new.establish(suite, keymat.ike_keys(suite, seed, nonce, own, *new.spis))
     peer.others.append(new)
     return [
-        p.SecurityAssociation(proposal.with_spi((chosen,), new.spi_r)),
+        p.SecurityAssociation(negotiation.with_spi((chosen,), new.spi_r)),
         p.Nonce(own),
         p.KeyExchangePayload(suite.group.id, public),
     ]

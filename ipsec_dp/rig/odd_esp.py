@@ -20,7 +20,7 @@ from ipsec_dp.ipsec.suites import ESP_ALIGN, ESP_HEADER, ESP_TRAILER, Encr
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.octets import Buffer
-    from ipsec_dp.ike.proposal import EspSuite
+    from ipsec_dp.ike.suites import EspSuite
 
 IPV4_INSIDE: Final = 4  # next header of a tunnel mode packet
 IPV6_INSIDE: Final = 41

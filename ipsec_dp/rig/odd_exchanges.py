@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import dh, proposal
+from ipsec_dp.ike import dh, negotiation, suites
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import keymat
 from ipsec_dp.ike.v2 import payloads as p
@@ -38,7 +38,7 @@ def create_child(peer: OddSpeaker, rekeys: OddChild | None = None, change: Chang
     key = dh.initiate(groups[0], os.urandom) if groups else None
     parts: list[Part] = [
         *([] if rekeys is None else [rekey_notify(rekeys)]),
-        p.SecurityAssociation(proposal.with_spi(agreed.esp, spi)),
+        p.SecurityAssociation(negotiation.with_spi(agreed.esp, spi)),
         p.Nonce(nonce),
         *([] if key is None else [p.KeyExchangePayload(key.group.id, key.public)]),
         p.TrafficSelectorsInitiator(agreed.local),
@@ -63,7 +63,7 @@ def rekey_ike(peer: OddSpeaker, change: Change = unchanged) -> tuple[Message | N
         raise RuntimeError("there is no IKE SA to rekey")
     new, nonce, key = OddIkeSa(os.urandom(8)), peer.nonce(), dh.initiate(suite.group, os.urandom)
     parts: list[Part] = [
-        p.SecurityAssociation(proposal.with_spi(peer.agreed.ike, new.spi_i)),
+        p.SecurityAssociation(negotiation.with_spi(peer.agreed.ike, new.spi_i)),
         p.Nonce(nonce),
         p.KeyExchangePayload(key.group.id, key.public),
     ]
@@ -73,7 +73,7 @@ def rekey_ike(peer: OddSpeaker, change: Change = unchanged) -> tuple[Message | N
     sa, theirs, ke = answer.get(p.SecurityAssociation), answer.get(p.Nonce), answer.get(p.KeyExchangePayload)
     if sa is None or theirs is None or ke is None:
         return answer, old
-    new.spi_r, chosen = sa.proposals[0].spi, proposal.ike_suite(sa.proposals[0])
+    new.spi_r, chosen = sa.proposals[0].spi, suites.ike_suite(sa.proposals[0])
     seed = keymat.next_skeyseed(suite.prf, keys.sk_d, nonce, theirs.data, [key.shared_secret(ke.data)])
     new.establish(chosen, keymat.ike_keys(chosen, seed, nonce, theirs.data, new.spi_i, new.spi_r))
     peer.sa = new

@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-from ipsec_dp.ike import dh, proposal
+from ipsec_dp.ike import dh, negotiation, suites
 from ipsec_dp.ike.actions import NO_SPI
 from ipsec_dp.ike.auth import AuthenticationError, Proof, signed_octets
 from ipsec_dp.ike.errors import IkeError
@@ -112,7 +112,7 @@ class OddPeer(OddSpeaker):
         if not isinstance(sa, p.SecurityAssociation) or not isinstance(ke, p.KeyExchangePayload) or not isinstance(nonce, p.Nonce):
             return
         try:
-            suite = proposal.ike_suite(sa.proposals[0])
+            suite = suites.ike_suite(sa.proposals[0])
             secret = self.exchanged.shared_secret(ke.data)
         except IkeError:
             return
@@ -134,7 +134,7 @@ class OddPeer(OddSpeaker):
             *([] if theirs is None else [p.IdentificationResponder(theirs.type, theirs.data)]),
             p.Authentication(proof.method, proof.data),
             p.Notify(NotifyType.INITIAL_CONTACT),
-            p.SecurityAssociation(proposal.with_spi(proposal.without_key_exchange(self.agreed.esp), self.spi_in)),
+            p.SecurityAssociation(negotiation.with_spi(negotiation.without_key_exchange(self.agreed.esp), self.spi_in)),
             p.TrafficSelectorsInitiator(self.agreed.local),
             p.TrafficSelectorsResponder(self.agreed.remote),
         ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import dh, proposal
+from ipsec_dp.ike import dh, negotiation, suites
 from ipsec_dp.ike.actions import NO_SPI
 from ipsec_dp.ike.auth import AuthenticationError, Proof, signed_octets
 from ipsec_dp.ike.nat import detection_hash
@@ -45,7 +45,7 @@ class OddResponder(OddSpeaker):
         self.answering = rightly_called
         self.patch: Patch = as_built  # of our IKE_SA_INIT responses
         self.calls: list[bytes] = []
-        self.secret: tuple[proposal.IkeSuite, bytearray] | None = None  # of the IKE_SA_INIT that is being answered
+        self.secret: tuple[suites.IkeSuite, bytearray] | None = None  # of the IKE_SA_INIT that is being answered
 
     def await_call(self, seconds: float = CALL_S) -> bool:
         """Listens until the gateway has called and its IKE_AUTH is answered; whether it has proven who it is."""
@@ -121,10 +121,10 @@ def rightly_called(peer: OddSpeaker, request: Message) -> list[Part] | None:
 
 def _init_parts(peer: OddResponder, request: Message) -> list[Part]:
     sa, ke = request.get(p.SecurityAssociation), request.get(p.KeyExchangePayload)
-    chosen = None if sa is None else proposal.select(peer.agreed.ike, sa.proposals)
+    chosen = None if sa is None else negotiation.select(peer.agreed.ike, sa.proposals)
     if chosen is None or ke is None:
         return [p.Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
-    suite = proposal.ike_suite(chosen)
+    suite = suites.ike_suite(chosen)
     if ke.group != suite.group.id:
         return [p.Notify(NotifyType.INVALID_KE_PAYLOAD, suite.group.id.to_bytes(2, "big"))]
     public, secret = dh.respond(suite.group, ke.data, os.urandom)
@@ -150,7 +150,7 @@ def _auth_parts(peer: OddResponder, request: Message) -> list[Part]:
     signed = signed_octets(suite.prf, peer.init_messages[1], peer.nonces[0], keys.sk_pr, identity.body())
     proof = peer.agreed.psk.sign(suite.prf, signed)
     parts: list[Part] = [identity, p.Authentication(proof.method, proof.data)]
-    chosen = None if sa is None else proposal.select_child(peer.agreed.esp, sa.proposals)
+    chosen = None if sa is None else negotiation.select_child(peer.agreed.esp, sa.proposals)
     if chosen is None:
         return [*parts, p.Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
     return [*parts, *child_parts(peer, chosen, peer.nonces)]

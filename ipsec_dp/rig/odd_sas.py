@@ -12,8 +12,8 @@ from ipsec_dp.ike.v2.protect import Protection, protections
 from ipsec_dp.ike.v2.wire import Flag
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike import proposal
-    from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike import suites
+    from ipsec_dp.ike.suites import IkeSuite
     from ipsec_dp.ike.traffic_selectors import TrafficSelector
     from ipsec_dp.ike.v2 import keymat
     from ipsec_dp.rig.odd_esp import EspDirection
@@ -61,6 +61,6 @@ class OddChild:
     outgoing: EspDirection
     incoming: EspDirection
     selectors: tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]
-    suite: proposal.EspSuite
+    suite: suites.EspSuite
     nonces: tuple[bytes, bytes] = field(default=(b"", b""), repr=False)
     ours: bool = True

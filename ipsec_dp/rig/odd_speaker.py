@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from ipsec_dp.ike import proposal
+from ipsec_dp.ike import suites
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import keymat
@@ -198,7 +198,7 @@ class OddSpeaker:
         )
         if sa is None or ours is None or theirs is None:
             return False
-        suite, ike, keys = proposal.esp_suite(sa.proposals[0]), there(self.sa.suite), there(self.sa.keys)
+        suite, ike, keys = suites.esp_suite(sa.proposals[0]), there(self.sa.suite), there(self.sa.keys)
         made = keymat.child_keys(ike.prf, keys.sk_d, suite, *nonces, secrets)
         self.children.append(
             OddChild(

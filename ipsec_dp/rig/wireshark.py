@@ -13,7 +13,7 @@ from ipsec_dp.keying.wireshark import ESP_TABLE, IKE_TABLE, IKEV1_TABLE, INTEGRI
 
 if TYPE_CHECKING:
     from ipsec_dp.dataplane import SaParams
-    from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.suites import IkeSuite
     from ipsec_dp.ike.v2.sa import IkeSa
 
 __all__ = ["ESP_TABLE", "IKEV1_TABLE", "IKE_TABLE", "INTEGRITY", "NO_INTEGRITY", "esp_line", "ike_line"]

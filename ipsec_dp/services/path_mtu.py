@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from ipsec_dp.config.packets import IPV6_MTU_MIN
 from ipsec_dp.errors import IpsecDpError
-from ipsec_dp.ike.proposal import suites_of
+from ipsec_dp.ike.suites import suites_of
 from ipsec_dp.network.peer_routes import OUTER_MTU
 from ipsec_dp.services.path_mtu_state import Intervals, PathMtu, PathMtuState, TunnelMtus
 from ipsec_dp.services.tunnel_mtu import WHOLE, MtuTable, OuterEnds, OuterShape, asks_ports, ends_of, settings_of

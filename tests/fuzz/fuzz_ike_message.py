@@ -12,9 +12,11 @@ with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from ipsec_dp.ike.environment import Rng
     from ipsec_dp.ike.errors import IkeError
     from ipsec_dp.ike.identity import Identity
+    from ipsec_dp.ike.negotiation import explain_mismatch, select, with_spi
     from ipsec_dp.ike.octets import Buffer, Writer
     from ipsec_dp.ike.payload import build_chain
-    from ipsec_dp.ike.proposal import explain_mismatch, ike_suite, parse_esp, parse_ike, select, with_spi
+    from ipsec_dp.ike.proposal import parse_esp, parse_ike
+    from ipsec_dp.ike.suites import ike_suite
     from ipsec_dp.ike.traffic_selectors import ANY, text
     from ipsec_dp.ike.v2 import keymat, protect
     from ipsec_dp.ike.v2 import payloads as p

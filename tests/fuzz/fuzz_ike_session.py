@@ -14,11 +14,13 @@ with atheris.instrument_imports(include=["ipsec_dp.ike"]):
     from ipsec_dp.ike import dh
     from ipsec_dp.ike.auth import PreSharedKey
     from ipsec_dp.ike.environment import Activity
+    from ipsec_dp.ike.negotiation import with_spi
     from ipsec_dp.ike.octets import Writer
     from ipsec_dp.ike.payload import build_chain
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.ppk import Ppk
-    from ipsec_dp.ike.proposal import IkeSuite, parse_esp, parse_ike, with_spi
+    from ipsec_dp.ike.proposal import parse_esp, parse_ike
+    from ipsec_dp.ike.suites import IkeSuite
     from ipsec_dp.ike.traffic_selectors import ANY
     from ipsec_dp.ike.v2 import payloads as p
     from ipsec_dp.ike.v2 import protect, resources

@@ -141,7 +141,7 @@ class Scene:
         core, like = self.site.core, self.site.core.sessions("to-a")[0]
         sa = IkeSa(initiator=False, spi_i=b"I%07x" % number, spi_r=b"R%07x" % number)
         path = Path(Endpoint(ip_address(ADDRESSES["b"]), 500), Endpoint(address(number), 500))
-        session = core.spawn(Candidates((of,)), sa, path, self.now)
+        session = core.gateway.spawn(Candidates((of,)), sa, path, self.now)
         for state in (State.INIT_ANSWERED, State.ESTABLISHED):
             session.enter(state)
         sa.install(like.sa.suite, deepcopy(like.sa.keys))  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ def says(monkeypatch, core, change):
     known = vars(receiving)["seal"]
 
     def seal(context, header, payloads, **more):
-        return known(context, header, change(header, payloads) if context.host is core else payloads, **more)
+        return known(context, header, change(header, payloads) if context.host is core.gateway else payloads, **more)
 
     monkeypatch.setattr(sessions, "seal", seal)
     monkeypatch.setattr(receiving, "seal", seal)

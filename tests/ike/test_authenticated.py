@@ -7,8 +7,9 @@ import pytest
 
 from ipsec_dp.ike.actions import Kind
 from ipsec_dp.ike.authenticated import PEER_LIMITS, TOLD, Account, Accounts, Lines, PeerLimits
+from ipsec_dp.ike.negotiation import with_spi
 from ipsec_dp.ike.peer import Unique
-from ipsec_dp.ike.proposal import ProtocolId, parse_esp, with_spi
+from ipsec_dp.ike.proposal import ProtocolId, parse_esp
 from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.message import Header
@@ -142,7 +143,7 @@ def test_child_sas_are_counted_over_all_ike_sas_of_an_identity():
     session = ladder.a.core.sessions("to-b")[0]
     ladder.a.core.forget(ladder.clock())
     assert not session.alive
-    ladder.a.core.first_contact = lambda _session: False
+    ladder.a.core.gateway.first_contact = lambda _session: False
     ladder.initiate("a")
     ladder.settle()
     second = Traitor(ladder)
@@ -154,7 +155,7 @@ def test_child_sas_are_counted_over_all_ike_sas_of_an_identity():
 
 def test_ike_sas_of_one_identity_are_bounded_and_the_reason_is_named(monkeypatch):
     ladder = Ladder(b=[peer("b", unique=Unique.NEVER)])
-    monkeypatch.setattr(ladder.a.core, "first_contact", lambda _session: False)
+    monkeypatch.setattr(ladder.a.core.gateway, "first_contact", lambda _session: False)
     for _ in range(PEER_LIMITS.ike_sas + 1):
         ladder.initiate("a")
         ladder.settle()

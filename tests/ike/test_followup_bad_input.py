@@ -8,7 +8,8 @@ from ipsec_dp.ike import dh
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.errors import IkeSyntaxError
-from ipsec_dp.ike.proposal import ike_suite, parse_ike
+from ipsec_dp.ike.proposal import parse_ike
+from ipsec_dp.ike.suites import ike_suite
 from ipsec_dp.ike.v2 import followup, transitions
 from ipsec_dp.ike.v2.message import Header, Message, parse_message
 from ipsec_dp.ike.v2.payloads import Encrypted, KeyExchangePayload, Notify

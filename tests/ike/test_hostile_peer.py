@@ -10,8 +10,9 @@ import pytest
 
 from ipsec_dp.ike.actions import Kind, Origin, Send
 from ipsec_dp.ike.identity import Identity
+from ipsec_dp.ike.negotiation import with_spi
 from ipsec_dp.ike.peer import Life, Liveness
-from ipsec_dp.ike.proposal import ProtocolId, parse_esp, with_spi
+from ipsec_dp.ike.proposal import ProtocolId, parse_esp
 from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.fragment import seal_datagrams

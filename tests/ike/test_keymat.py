@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ipsec_dp.ike.proposal import esp_suite, ike_suite, parse_esp, parse_ike
+from ipsec_dp.ike.proposal import parse_esp, parse_ike
+from ipsec_dp.ike.suites import esp_suite, ike_suite
 from ipsec_dp.ike.v2 import keymat
 from ipsec_dp.ipsec.transforms import PRFS
 

@@ -220,7 +220,7 @@ def test_of_two_begun_at_once_we_delete_the_peers_too_when_it_does_not(seed, mon
     """Not every peer knows that rule: without it both would stay, and both be authenticated anew."""
     ladder = Ladder(seed=seed)
     known = uniqueness.consequences
-    there = ladder.b.core
+    there = ladder.b.core.gateway
     monkeypatch.setattr(uniqueness, "consequences", lambda new, *more: [] if new.host is there else known(new, *more))
     ladder.initiate("a")
     ladder.initiate("b")
@@ -235,7 +235,7 @@ def test_of_two_begun_at_once_one_stays_where_initial_contact_ends_any_other(see
     """Such a peer forgets without a word the one that the lower nonce would have left."""
     ladder = Ladder(seed=seed)
     known = uniqueness.consequences
-    there = ladder.b.core
+    there = ladder.b.core.gateway
 
     def forgetful(new, others, now):
         if new.host is not there or not new.ends.initial_contact:

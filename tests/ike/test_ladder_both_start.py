@@ -247,7 +247,7 @@ def test_a_call_to_another_address_goes_on():
 
 def other_rule(ladder, monkeypatch, rule):
     """B does `rule(new, others, now)` where ours would settle it."""
-    there, known = ladder.b.core, uniqueness.consequences
+    there, known = ladder.b.core.gateway, uniqueness.consequences
     monkeypatch.setattr(there, "came_up", lambda *_: None)
     monkeypatch.setattr(uniqueness, "consequences", lambda new, *more: (rule if new.host is there else known)(new, *more))
 

@@ -321,7 +321,7 @@ def test_strangers_have_so_many_additional_key_exchanges_and_whoever_asks_again_
     ladder = ladder_of(ONE)
     address = ladder.path("b").remote.address
     for _ in range(int(LIMITS.further_of_network_a_second)):
-        assert ladder.b.core.further.take(address, ladder.clock())
+        assert ladder.b.core.gateway.further.take(address, ladder.clock())
     ladder.initiate("a")
     ladder.settle()
     assert ladder.b.core.counters().limited == 1

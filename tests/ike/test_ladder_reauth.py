@@ -110,7 +110,7 @@ def test_without_a_delete_packets_or_time_tell_the_responder(how):
     ladder.a.core.forget(ladder.clock())  # A restarts
     (session,) = ladder.b.core.sessions("to-a")
     ladder.initiate("a")
-    ladder.a.core.first_contact = lambda _session: False
+    ladder.a.core.gateway.first_contact = lambda _session: False
     ladder.settle()
     assert ladder.b.sends_to() == old
     if how == "packets":

@@ -5,7 +5,7 @@ from math import inf
 
 import pytest
 
-from ipsec_dp.ike import proposal
+from ipsec_dp.ike import suites
 from ipsec_dp.ike.actions import Kind
 from ipsec_dp.ike.environment import Activity
 from ipsec_dp.ike.peer import Life
@@ -257,7 +257,7 @@ def of_another_suite(monkeypatch):
     def again(context, old, *how, **more):
         return child_offer.offer_again(context, replace(old, suite=replace(old.suite, encryption=second.encryption)), *how, **more)
 
-    second = proposal.esp_suite(parse_esp(TWO_SUITES[1:])[0])
+    second = suites.esp_suite(parse_esp(TWO_SUITES[1:])[0])
     monkeypatch.setattr(child_create, "offer_again", again)
 
 

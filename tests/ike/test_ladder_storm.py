@@ -22,7 +22,10 @@ from ipsec_dp.keying.tunnel_state import tunnel_state
 from .ladder import OTHER, Ladder, peer, proxy_id
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.v2.context import Context
+    from collections.abc import Iterable
+
+    from ipsec_dp.ike.environment import Environment
+    from ipsec_dp.ike.peer import Peer
 
 TUNNELS = 14
 TICK_S = 0.25
@@ -32,8 +35,9 @@ ENDS = (Kind.IKE_DOWN, Kind.IKE_FAILED)
 class Contactless(IkeManager):
     """Sends no INITIAL_CONTACT, whoever carries it on."""
 
-    def first_contact(self, _session: Context) -> bool:
-        return False
+    def __init__(self, environment: Environment, peers: Iterable[Peer]) -> None:
+        super().__init__(environment, peers)
+        self.gateway.first_contact = lambda session: False  # type: ignore[method-assign]  # noqa: ARG005
 
 
 class DrivenLadder(Ladder):

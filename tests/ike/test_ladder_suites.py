@@ -6,7 +6,9 @@ import pytest
 
 from ipsec_dp.ike.actions import Kind
 from ipsec_dp.ike.effect import Effect
-from ipsec_dp.ike.proposal import EspSuite, IkeSuite, keeping, parse_esp, parse_ike, text
+from ipsec_dp.ike.negotiation import keeping
+from ipsec_dp.ike.proposal import parse_esp, parse_ike, text
+from ipsec_dp.ike.suites import EspSuite, IkeSuite
 from ipsec_dp.ike.v2 import keymat
 from ipsec_dp.ike.v2.child_create import ChildCreate
 from ipsec_dp.ike.v2.ike_rekey import IkeRekey

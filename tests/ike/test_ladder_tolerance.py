@@ -12,8 +12,9 @@ import pytest
 from ipsec_dp.ike.actions import Kind, Send
 from ipsec_dp.ike.certificates import Credential, Trust, load_certificates
 from ipsec_dp.ike.identity import Identity
+from ipsec_dp.ike.negotiation import with_spi
 from ipsec_dp.ike.peer import SignatureAuth
-from ipsec_dp.ike.proposal import Proposal, ProtocolId, parse_esp, parse_ike, with_spi
+from ipsec_dp.ike.proposal import Proposal, ProtocolId, parse_esp, parse_ike
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.message import build_message, parse_message
 from ipsec_dp.ike.v2.tolerance import NOTED

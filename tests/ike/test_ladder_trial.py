@@ -11,7 +11,8 @@ from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.actions import Kind
 from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.peer import SharedKeyAuth
-from ipsec_dp.ike.proposal import esp_suite, parse_esp, parse_ike, suite_of
+from ipsec_dp.ike.proposal import parse_esp, parse_ike
+from ipsec_dp.ike.suites import esp_suite, suite_of
 from ipsec_dp.ike.trial import PAIRS_TRIED, SIZES, NegotiationTrial, TrialStage
 from ipsec_dp.keying.trial_attempt import versions_to_try
 

@@ -5,17 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ipsec_dp.ike import oddities
-from ipsec_dp.ike.proposal import (
-    DEFAULT_ESP,
-    DEFAULT_IKE,
-    Proposal,
-    ProposalError,
-    accept,
-    explain_mismatch,
-    parse_esp,
-    parse_ike,
-    with_spi,
-)
+from ipsec_dp.ike.negotiation import accept, explain_mismatch, with_spi
+from ipsec_dp.ike.proposal import DEFAULT_ESP, DEFAULT_IKE, Proposal, ProposalError, parse_esp, parse_ike
 from ipsec_dp.ipsec.transforms import ESN, NO_ESN, Transform
 
 GCM, CHACHA, CBC = Transform(1, 20, 256), Transform(1, 28), Transform(1, 12, 128)

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipsec_dp.ike.errors import IkeSyntaxError
+from ipsec_dp.ike.negotiation import select
 from ipsec_dp.ike.octets import Reader, Writer
 from ipsec_dp.ike.payload import build_chain
-from ipsec_dp.ike.proposal import Proposal, select
+from ipsec_dp.ike.proposal import Proposal
 from ipsec_dp.ike.strangers import LIMITS
 from ipsec_dp.ike.traffic_selectors import TrafficSelector
 from ipsec_dp.ike.v2 import payloads as p

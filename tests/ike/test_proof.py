@@ -14,8 +14,8 @@ from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.certificates import Credential, Revocation, Trust
 from ipsec_dp.ike.effect import Effect
 from ipsec_dp.ike.identity import Identity
+from ipsec_dp.ike.negotiation import with_spi
 from ipsec_dp.ike.peer import Liveness, SharedKeyAuth, SignatureAuth
-from ipsec_dp.ike.proposal import with_spi
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.proof import LOOK
 from ipsec_dp.ike.v2.wire import NotifyType

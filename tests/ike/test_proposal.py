@@ -6,23 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.ike.proposal import (
-    DEFAULT_ESP,
-    DEFAULT_IKE,
-    Proposal,
-    ProposalError,
-    accept,
-    esp_suite,
-    explain_mismatch,
-    ike_suite,
-    parse_esp,
-    parse_ike,
-    select,
-    select_child,
-    text,
-    with_spi,
-    without_key_exchange,
-)
+from ipsec_dp.ike.negotiation import accept, explain_mismatch, select, select_child, with_spi, without_key_exchange
+from ipsec_dp.ike.proposal import DEFAULT_ESP, DEFAULT_IKE, Proposal, ProposalError, parse_esp, parse_ike, text
+from ipsec_dp.ike.suites import esp_suite, ike_suite
 from ipsec_dp.ipsec.transforms import Transform, TransformType, by_keyword
 
 from . import strategies

@@ -5,20 +5,9 @@ from dataclasses import replace
 import pytest
 
 from ipsec_dp.ike import kem
-from ipsec_dp.ike.proposal import (
-    ProposalError,
-    accept,
-    esp_suite,
-    explain_mismatch,
-    ike_suite,
-    keeping,
-    no_weaker,
-    parse_esp,
-    parse_ike,
-    select,
-    text,
-    with_spi,
-)
+from ipsec_dp.ike.negotiation import accept, explain_mismatch, keeping, no_weaker, select, with_spi
+from ipsec_dp.ike.proposal import ProposalError, parse_esp, parse_ike, text
+from ipsec_dp.ike.suites import esp_suite, ike_suite
 from ipsec_dp.ipsec.transforms import Transform
 
 from .test_proposal import adding

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Writer
 from ipsec_dp.ike.payload import build_chain
-from ipsec_dp.ike.proposal import ike_suite, parse_ike
+from ipsec_dp.ike.proposal import parse_ike
+from ipsec_dp.ike.suites import ike_suite
 from ipsec_dp.ike.v2 import keymat, protect
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.errors import IntegrityError

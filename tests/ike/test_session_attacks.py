@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ipsec_dp.ike.actions import Cause, Kind, Report
 from ipsec_dp.ike.errors import IkeError
-from ipsec_dp.ike.proposal import Proposal, ProtocolId, parse_esp, with_spi
+from ipsec_dp.ike.negotiation import with_spi
+from ipsec_dp.ike.proposal import Proposal, ProtocolId, parse_esp
 from ipsec_dp.ike.traffic_selectors import TrafficSelector
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.message import Header, build_message, parse_message

@@ -271,7 +271,7 @@ def way_to(state):
 @pytest.mark.parametrize("before", State)
 def test_every_other_pair_is_refused(before, after):
     ladder = Ladder()
-    session = initiator(ladder.a.core, peer("a"), ladder.path("a"), ladder.clock())
+    session = initiator(ladder.a.core.gateway, peer("a"), ladder.path("a"), ladder.clock())
     for state in way_to(before):
         session.enter(state)
     assert session.state is before

@@ -10,7 +10,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-from ipsec_dp.ike import proposal
+from ipsec_dp.ike import suites
 from ipsec_dp.ike.actions import Endpoint, Path
 from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.ike.identity import Identity
@@ -28,7 +28,7 @@ from ipsec_dp.rig.odd_wire import UdpPayload
 from .ladder import ADDRESSES, Ladder, peer
 
 SUITE = "aes128gcm16-prfsha256-ecp256"
-ESP_SUITE = proposal.esp_suite(parse_esp(["aes128gcm16"])[0])
+ESP_SUITE = suites.esp_suite(parse_esp(["aes128gcm16"])[0])
 WINDOW: Final = 64
 MARKER: Final = bytes(4)
 ECHO = EchoEnds(ip_address("10.1.0.1"), ip_address("10.2.0.9"))

@@ -8,8 +8,8 @@ from ipaddress import ip_address
 from ipsec_dp.dataplane import Endpoint, IkeRates
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.environment import IkeSaTraits, IncomingKey
-from ipsec_dp.ike.proposal import IkeSuite
 from ipsec_dp.ike.strangers import Cookies
+from ipsec_dp.ike.suites import IkeSuite
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.keymat import ike_keys
 from ipsec_dp.ike.v2.message import Header, Message, build_message

@@ -37,8 +37,8 @@ from ipsec_dp.util.slices import SLICE_S, Slice
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import PSK, configured, proxy_id, tunnel
 from tests.ike import growth
+from tests.unit import ike_driver_site as driver
 from tests.unit import test_child_installer as installer
-from tests.unit import test_ike_driver as driver
 from tests.unit.gateway_doubles import MemorySad
 from tests.unit.sites import to_b
 

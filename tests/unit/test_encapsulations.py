@@ -17,7 +17,7 @@ from ipsec_dp.keying.encapsulations import ANEW_S, Between, Encapsulations, Find
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import PSK, tunnel
-from tests.unit.test_ike_driver import LOCAL, Site, event
+from tests.unit.ike_driver_site import LOCAL, Site, event
 
 HERE = Between(ip_address("192.0.2.1"), ip_address("192.0.2.2"))
 ELSEWHERE = Between(ip_address("198.51.100.1"), ip_address("192.0.2.2"))

@@ -11,7 +11,7 @@ from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.authenticated import PEER_LIMITS
 from tests.doubles.clock import settle
 from tests.doubles.config import tunnel
-from tests.unit.test_ike_driver import ON_DEMAND, Site, event
+from tests.unit.ike_driver_site import ON_DEMAND, Site, event
 
 SAY_NOTHING_OF_A_TUNNEL = {act.Kind.CHILD_DOWN, act.Kind.PATH, act.Kind.HINT, act.Kind.IKEV1, act.Kind.NOTE, act.Kind.NO_UDP}
 

@@ -16,7 +16,7 @@ from ipsec_dp.keying.status import IkeSaStatus
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
 from tests.doubles.config import tunnel
-from tests.unit.test_ike_driver import AT_ONCE, Site, event
+from tests.unit.ike_driver_site import AT_ONCE, Site, event
 
 WHY = "it did not answer IKEv2"
 

@@ -14,7 +14,7 @@ from ipsec_dp.keying.ike_trace import LINES_A_SECOND, CookieLines, TraceLog, ike
 from ipsec_dp.util.faults import TRACE_LOG
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import tunnel
-from tests.unit.test_ike_driver import LOCAL, ON_DEMAND, PATH, Double, Site
+from tests.unit.ike_driver_site import LOCAL, ON_DEMAND, PATH, Double, Site
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from ipsec_dp.dataplane import Encapsulation
-from ipsec_dp.ike.proposal import esp_suite, parse_esp
+from ipsec_dp.ike.proposal import parse_esp
+from ipsec_dp.ike.suites import esp_suite
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig.gateway import keymat, pair
 from ipsec_dp.rig.odd_esp import EspDirection, EspError, monotonic

@@ -9,7 +9,7 @@ import pytest
 
 from ipsec_dp.config import difference
 from tests.unit.gateway_doubles import TEXT
-from tests.unit.test_reload import MORE, WITHOUT_BY_HAND, Site
+from tests.unit.reload_site import MORE, WITHOUT_BY_HAND, Site
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 from ipsec_dp.cli.render import child_table, tunnel_table
 from ipsec_dp.gateway.status import ChildSaStatus, TunnelStatus
 from ipsec_dp.ike.post_quantum import UNPROTECTED, PostQuantum
-from ipsec_dp.ike.proposal import ike_suite, parse_ike
+from ipsec_dp.ike.proposal import parse_ike
+from ipsec_dp.ike.suites import ike_suite
 from ipsec_dp.keying.status import IkeSaStatus, PostQuantumStatus
 
 

@@ -26,8 +26,8 @@ from ipsec_dp.rig.memory_site import MemorySite
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
 from tests.doubles.config import tunnel
+from tests.unit.ike_driver_site import ON_DEMAND, PATH, Site, event
 from tests.unit.rig_sites import site
-from tests.unit.test_ike_driver import ON_DEMAND, PATH, Site, event
 
 WHY = "IP protocol 50 is not permitted here"
 

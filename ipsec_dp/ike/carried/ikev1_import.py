@@ -17,7 +17,7 @@ from ipsec_dp.ike.carried.part import UNSOUND
 from ipsec_dp.ike.carried.wishes import wanted_parts
 from ipsec_dp.ike.nat import Said
 from ipsec_dp.ike.peer_table import Candidates
-from ipsec_dp.ike.proposal import suite_of
+from ipsec_dp.ike.suites import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v1.context import IsakmpContext, Peering
 from ipsec_dp.ike.v1.deadlines import IsakmpDeadlines
@@ -75,7 +75,7 @@ class Ikev1Import:
             self._manager.await_times(owner)
         for part, peering in self._peerings:
             if part.calling and peering.current is None:
-                self._manager.call(peering, self._now)
+                self._manager.gateway.call(peering, self._now)
 
     def actions(self) -> list[Action]:
         """As `Ikev2Import.actions`."""
@@ -95,7 +95,7 @@ class Ikev1Import:
         peer = self._manager.peer(part.tunnel)
         if peer is None or not (part.sessions or part.last):
             raise ValueError("nobody is known of whom this is")
-        peering = Peering(self._manager, peer, None)
+        peering = Peering(self._manager.gateway, peer, None)
         peering.sas = {one.number: _ipsec_sa(one) for one in part.sas}
         peering.sessions = [self._session(one, peering) for one in part.sessions]
         peering.last = None if part.last is None else self._session(part.last, peering, closed=True)
@@ -109,7 +109,7 @@ class Ikev1Import:
         candidates, sa = Candidates((peering.peer,)), _isakmp_sa(part, closed=closed)
         if self._manager.has_cookie(sa.own_cookie):
             raise ValueError("two ISAKMP SAs of one cookie")
-        context = IsakmpContext(self._manager, candidates, sa, v.path_of(part.path), self._now, part.number)
+        context = IsakmpContext(self._manager.gateway, candidates, sa, v.path_of(part.path), self._now, part.number)
         sa.started, context.nat, context.peering = part.started, v.nat_of(part.nat), peering
         cookie, end = part.request_key
         context.request_key = cookie, v.endpoint(end)

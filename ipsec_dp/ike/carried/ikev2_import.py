@@ -21,7 +21,7 @@ from ipsec_dp.ike.carried.windows import fill_window
 from ipsec_dp.ike.carried.wishes import wanted_parts
 from ipsec_dp.ike.peer_table import Candidates
 from ipsec_dp.ike.post_quantum import IkeProtection, Withstands
-from ipsec_dp.ike.proposal import suite_of
+from ipsec_dp.ike.suites import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v2 import resources
 from ipsec_dp.ike.v2.child_respond import Prepared
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ipsec_dp.ike.manager import IkeManager
-    from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.suites import IkeSuite
 
 T = TypeVar("T")
 S: Final = State
@@ -217,7 +217,7 @@ class Ikev2Import:
         check_sa(part, self._part)
         if part.table in self._unsound:
             raise ValueError("one of its CHILD_SAs cannot be")
-        session = IkeSession(self._manager, Candidates((peer,)), _ike_sa(part), v.path_of(part.path), self._now)
+        session = IkeSession(self._manager.gateway, Candidates((peer,)), _ike_sa(part), v.path_of(part.path), self._now)
         if session.sa.own_spi in self._spis or self._manager.has_spi(session.sa.own_spi):
             raise ValueError("two IKE SAs of one SPI")
         self._spis.add(session.sa.own_spi)

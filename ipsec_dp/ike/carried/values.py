@@ -11,7 +11,8 @@ from ipsec_dp.ike.actions import ChildLimits, Endpoint, Path
 from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.nat import Nat
-from ipsec_dp.ike.proposal import EspSuite, IkeSuite, Proposal
+from ipsec_dp.ike.proposal import Proposal
+from ipsec_dp.ike.suites import EspSuite, IkeSuite
 from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
 from ipsec_dp.ipsec.transforms import AdditionalKeyExchange, Encryption, Group, Integrity, Prf, Transform, by_keyword
 

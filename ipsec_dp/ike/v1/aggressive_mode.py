@@ -34,7 +34,7 @@ from ipsec_dp.ike.v1.wire import ExchangeMode, NotifyCode, Protocol
 if TYPE_CHECKING:
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
-    from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.suites import IkeSuite
     from ipsec_dp.ike.v1.context import IsakmpContext
     from ipsec_dp.ike.v1.message import IsakmpMessage
     from ipsec_dp.ike.v1.sa import ReceivedDatagram

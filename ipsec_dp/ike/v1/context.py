@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.authenticated import Account
     from ipsec_dp.ike.environment import Environment
     from ipsec_dp.ike.peer import Peer
-    from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.suites import IkeSuite
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v1.keymat import Skeyids
     from ipsec_dp.ike.v1.payloads import IsakmpPayload, NotificationPayload

@@ -21,7 +21,7 @@ from ipsec_dp.ike import lifetimes
 from ipsec_dp.ike.actions import Cause, InstallInbound, InstallOutbound, Kind, RemoveChild, RemoveOutbound, SwitchOutbound
 from ipsec_dp.ike.environment import NEVER
 from ipsec_dp.ike.peer import Life
-from ipsec_dp.ike.proposal import suite_of
+from ipsec_dp.ike.suites import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v1.keymat import sa_keymat
 from ipsec_dp.ike.v1.offers import DEFAULT_LIFE, KILOBYTE

@@ -16,7 +16,7 @@ from ipsec_dp.ike.prf import HASHES, prf
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.octets import Buffer
-    from ipsec_dp.ike.proposal import EspSuite, IkeSuite
+    from ipsec_dp.ike.suites import EspSuite, IkeSuite
     from ipsec_dp.ipsec.transforms import Prf
 
 BLOCK: Final = 16  # octets of AES

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.ike.actions import Endpoint
     from ipsec_dp.ike.peer import Peer
-    from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.suites import IkeSuite
     from ipsec_dp.ike.v1.context import IsakmpContext
     from ipsec_dp.ike.v1.message import IsakmpMessage
     from ipsec_dp.ike.v1.payloads import IsakmpPayload

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ipsec_dp.ike.proposal import EspSuite, IkeSuite, ProposalError
+from ipsec_dp.ike.proposal import ProposalError
+from ipsec_dp.ike.suites import EspSuite, IkeSuite
 from ipsec_dp.ike.v1 import registry as r
 from ipsec_dp.ike.v1.sa_payload import SaAttribute, SaPayload, SaProposal, SaTransform
 from ipsec_dp.ike.v1.wire import KEY_IKE, EncapsulationMode, LifeType, Phase1, Phase2, Protocol

@@ -9,7 +9,8 @@ from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from ipsec_dp.ike.proposal import EspSuite, IkeSuite, without_additional
+from ipsec_dp.ike.negotiation import without_additional
+from ipsec_dp.ike.suites import EspSuite, IkeSuite
 from ipsec_dp.ipsec.transforms import (
     BY_TRANSFORM,
     ENCRYPTIONS,

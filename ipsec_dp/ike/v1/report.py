@@ -6,7 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ipsec_dp.ike.interface import ChildStatus, IkeStatus
-from ipsec_dp.ike.proposal import suite_of
+from ipsec_dp.ike.suites import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v1 import silence
 from ipsec_dp.ike.v1.states import IpsecSaState

@@ -15,7 +15,7 @@ from ipsec_dp.ike.v1.wire import ExchangeMode
 if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Path
     from ipsec_dp.ike.environment import Rng
-    from ipsec_dp.ike.proposal import EspSuite, IkeSuite
+    from ipsec_dp.ike.suites import EspSuite, IkeSuite
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v1.keymat import Skeyids
     from ipsec_dp.ike.v1.message import IsakmpHeader

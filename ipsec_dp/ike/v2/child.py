@@ -13,7 +13,7 @@ from ipsec_dp.ike import lifetimes, traffic_selectors
 from ipsec_dp.ike.actions import Cause, InstallInbound, InstallOutbound, Kind, RemoveOutbound, SwitchOutbound
 from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.errors import IkeError
-from ipsec_dp.ike.proposal import suite_of
+from ipsec_dp.ike.suites import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v2 import keymat, replacement, resources
 from ipsec_dp.ike.v2.deadlines import reprieve, start_child
@@ -21,7 +21,7 @@ from ipsec_dp.ike.v2.sa import Child, ChildState
 from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike import proposal
+    from ipsec_dp.ike import suites
     from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
     from ipsec_dp.ike.v2.context import Context
 
@@ -54,7 +54,7 @@ class Agreement:
 def install(
     context: Context,
     spis: tuple[int, int],
-    suite: proposal.EspSuite,
+    suite: suites.EspSuite,
     selectors: tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]],
     pairs: tuple[ProxyId, ...],
     now: float,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import dh, lifetimes, proposal, traffic_selectors
+from ipsec_dp.ike import dh, lifetimes, negotiation, suites, traffic_selectors
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.proposal import ProtocolId
@@ -312,8 +312,8 @@ def _accept(
     try:
         if sa is None or tsi is None or tsr is None:
             raise ChildError("the peer's answer lacks SA or TS payloads", Cause.SYNTAX)
-        chosen = proposal.accept(offer.proposals, sa.proposals)
-        suite = proposal.esp_suite(chosen)
+        chosen = negotiation.accept(offer.proposals, sa.proposals)
+        suite = suites.esp_suite(chosen)
         if len(agreed.secrets) != (0 if suite.group is None else 1 + len(suite.additional)):
             raise ChildError("key exchange and proposal in the peer's answer do not fit", Cause.KEY_EXCHANGE)
         local, remote = tsi.selectors, tsr.selectors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import proposal, traffic_selectors
+from ipsec_dp.ike import negotiation, traffic_selectors
 from ipsec_dp.ike.proposal import ProposalError
 from ipsec_dp.ike.v2 import delete, resources
 from ipsec_dp.ike.v2.child import MAX_OFFERED
@@ -80,7 +80,7 @@ def make_offer(context: Context, pairs: tuple[ProxyId, ...], packet: ProxyId | N
     if spi is None:
         return None
     ours = context.peer.esp_proposals
-    proposals = proposal.with_spi(proposal.without_key_exchange(ours) if in_auth else ours, spi.to_bytes(4, "big"))
+    proposals = negotiation.with_spi(negotiation.without_key_exchange(ours) if in_auth else ours, spi.to_bytes(4, "big"))
     first = packet if packet is not None else next(iter(pairs), None)
     pairs = traffic_selectors.of_one_kind(pairs, first is not None and first.opaque)
     offered = pairs if packet is None or context.abilities.single_pair else (packet, *pairs)
@@ -106,8 +106,8 @@ def offer_again(context: Context, old: Child, pairs: tuple[ProxyId, ...], resour
         return None
     context.emit(expected_on(context, spi))
     ours = context.peer.esp_proposals
-    proposals = (() if any_suite else proposal.keeping(old.suite, ours)) or proposal.no_weaker(old.suite, ours)
-    numbered = proposal.with_spi(proposals, spi.to_bytes(4, "big"))
+    proposals = (() if any_suite else negotiation.keeping(old.suite, ours)) or negotiation.no_weaker(old.suite, ours)
+    numbered = negotiation.with_spi(proposals, spi.to_bytes(4, "big"))
     return Offer(spi, numbered, old.ts_local, old.ts_remote, pairs, context.peer.proxy_ids, ours, resource)
 
 
@@ -117,11 +117,11 @@ def is_withdrawn(context: Context, offer: Offer, message: Message) -> bool:
     if sa is None or ours == offer.admitted:
         return False
     try:
-        chosen = (proposal.accept(offer.proposals, sa.proposals),)
+        chosen = (negotiation.accept(offer.proposals, sa.proposals),)
     except ProposalError:  # whoever takes the answer says so
         return False
     with_key_exchange = message.get(KeyExchangePayload) is not None
-    if (proposal.select if with_key_exchange else proposal.select_child)(ours, chosen) is not None:
+    if (negotiation.select if with_key_exchange else negotiation.select_child)(ours, chosen) is not None:
         return False
     context.release_spi(offer.spi)
     context.enqueue(delete.ChildDelete(offer.spi))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import dh, proposal
+from ipsec_dp.ike import dh, negotiation, suites
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.proposal import ProtocolId
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ipsec_dp.ike.peer import Peer
-    from ipsec_dp.ike.proposal import EspSuite, Proposal
+    from ipsec_dp.ike.proposal import Proposal
+    from ipsec_dp.ike.suites import EspSuite
     from ipsec_dp.ike.traffic_selectors import TrafficSelector
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
@@ -105,7 +106,7 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
         return [Notify(NotifyType.INVALID_SYNTAX)]
     chosen = _choose(peer, sa.proposals, agreed, in_auth=in_auth)
     if chosen is None or len(chosen.spi) != 4:
-        text = proposal.explain_mismatch(peer.esp_proposals, sa.proposals)
+        text = negotiation.explain_mismatch(peer.esp_proposals, sa.proposals)
         context.report(
             Kind.CHILD_FAILED,
             f"no ESP proposal in common: {text}; write one of the peer's into esp.proposals",
@@ -126,7 +127,7 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
     if chosen is None:
         context.report(Kind.CHILD_FAILED, "the peer wants one more CHILD_SA, but of another suite", cause=Cause.PROPOSAL)
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
-    suite = proposal.esp_suite(chosen)
+    suite = suites.esp_suite(chosen)
     ke = message.get(KeyExchangePayload)
     extra: list[Payload] = [] if in_auth else [Nonce(agreed.nonces[1])]
     if suite.group is not None:
@@ -153,7 +154,7 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
     return [
         *([Notify(NotifyType.NON_FIRST_FRAGMENTS_ALSO)] if also else []),
         *(resources.info(resource) if resources.is_told(message) else []),
-        SecurityAssociation(proposal.with_spi((chosen,), spi.to_bytes(4, "big"))),
+        SecurityAssociation(negotiation.with_spi((chosen,), spi.to_bytes(4, "big"))),
         *extra,
         TrafficSelectorsInitiator(remote),
         TrafficSelectorsResponder(local),
@@ -162,8 +163,8 @@ def _answer(context: Context, received: ReceivedMessage, agreed: Agreement, *, i
 
 def _choose(peer: Peer, offered: Sequence[Proposal], agreed: Agreement, *, in_auth: bool) -> Proposal | None:
     if in_auth:
-        return proposal.select_child(peer.esp_proposals, offered)
-    return proposal.select_keeping(None if agreed.rekeys is None else agreed.rekeys.suite, peer.esp_proposals, offered)
+        return negotiation.select_child(peer.esp_proposals, offered)
+    return negotiation.select_keeping(None if agreed.rekeys is None else agreed.rekeys.suite, peer.esp_proposals, offered)
 
 
 def _report_misfit(context: Context, theirs: tuple[TrafficSelector, ...], wanted: tuple[TrafficSelector, ...], now: float) -> None:
@@ -232,7 +233,7 @@ def _changed_since(context: Context, made: Prepared) -> list[Payload]:
         return [Notify(NotifyType.TEMPORARY_FAILURE)]
     if not _has_room(context):
         return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
-    if proposal.select(peer.esp_proposals, (made.chosen,)) is None:
+    if negotiation.select(peer.esp_proposals, (made.chosen,)) is None:
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
     written = all(any(one.covers(pair) for one in near(peer.proxy_ids, pair)) for pair in made.pairs)
     if not written or context.host.holdings.refusal(made.pairs, peer, context.ends.theirs) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import proposal
+from ipsec_dp.ike import negotiation
 from ipsec_dp.ike.actions import NO_SPI
 from ipsec_dp.ike.auth import hash_algorithms_data
 from ipsec_dp.ike.v2.message import Header, Message, build_message
@@ -31,7 +31,7 @@ def octets(proposals: tuple[Proposal, ...], group: Group) -> int:
         Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
         Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, hash_algorithms_data()),
     ]
-    if proposal.with_additional(proposals):
+    if negotiation.with_additional(proposals):
         payloads.append(Notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED))
     header = Header(NO_SPI, NO_SPI, ExchangeType.IKE_SA_INIT, Flag.INITIATOR, 0)
     return len(build_message(Message(header, tuple(payloads))))

@@ -12,7 +12,7 @@ from abc import ABC
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import dh, proposal
+from ipsec_dp.ike import dh, negotiation, proposal, suites
 from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.v2.context import Task
@@ -25,7 +25,8 @@ from ipsec_dp.ike.v2.wire import ExchangeType, NotifyType
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.environment import Rng
-    from ipsec_dp.ike.proposal import EspSuite, IkeSuite, Proposal
+    from ipsec_dp.ike.proposal import Proposal
+    from ipsec_dp.ike.suites import EspSuite, IkeSuite
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.payloads import Payload
@@ -45,7 +46,7 @@ def esp_suite(offered: tuple[Proposal, ...], message: Message) -> EspSuite | Non
     """What the peer chose; None: it is looked at, and refused, with all the rest."""
     sa = message.get(SecurityAssociation)
     try:
-        return None if sa is None else proposal.esp_suite(proposal.accept(offered, sa.proposals))
+        return None if sa is None else suites.esp_suite(negotiation.accept(offered, sa.proposals))
     except proposal.ProposalError:
         return None
 

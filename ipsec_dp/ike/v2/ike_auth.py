@@ -9,8 +9,9 @@ from ipsec_dp.ike import auth, identity
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.auth import AuthenticationError
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType
+from ipsec_dp.ike.negotiation import select
 from ipsec_dp.ike.peer import SharedKeyAuth
-from ipsec_dp.ike.proposal import Proposal, ProtocolId, select
+from ipsec_dp.ike.proposal import Proposal, ProtocolId
 from ipsec_dp.ike.v2 import child_create, child_offer, child_respond, initiator_proof, keymat, ppk_auth, proof, refusals
 from ipsec_dp.ike.v2.cert_payloads import certificate_payloads, certificate_request
 from ipsec_dp.ike.v2.context import Farewell, Task
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.octets import Buffer
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.ppk import Ppk
-    from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.suites import IkeSuite
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message

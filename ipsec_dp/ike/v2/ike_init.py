@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import dh, proposal
+from ipsec_dp.ike import dh, negotiation, proposal, suites
 from ipsec_dp.ike.actions import NO_SPI, Cause, Kind
 from ipsec_dp.ike.auth import hash_algorithms_data, parse_hash_algorithms
 from ipsec_dp.ike.nat import Said, detect, detection_hash, said_of, source_end
@@ -65,7 +65,7 @@ class IkeSaInit(Task):
             *_nat_detection(context, context.sa.spi_i, NO_SPI),
             Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
             Notify(NotifyType.SIGNATURE_HASH_ALGORITHMS, hash_algorithms_data()),
-            *_intermediate(wanted=bool(context.peer.ppks) or proposal.with_additional(context.peer.ike_proposals)),
+            *_intermediate(wanted=bool(context.peer.ppks) or negotiation.with_additional(context.peer.ike_proposals)),
             *ppk_auth.offered(context.peer),
         ]
 
@@ -78,7 +78,7 @@ class IkeSaInit(Task):
         sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
         if sa is None or ke is None or peer_nonce is None or message.header.spi_r == NO_SPI:
             raise _refusal(context.peer, message)
-        suite = proposal.ike_suite(proposal.accept(context.peer.ike_proposals, sa.proposals))
+        suite = suites.ike_suite(negotiation.accept(context.peer.ike_proposals, sa.proposals))
         if ke.group != self.key.group.id or suite.group.id != ke.group:
             raise dh.KeyExchangeError(f"the peer answers {self.key.group.keyword} with group {ke.group}")
         if suite.additional and message.notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED) is None:
@@ -130,11 +130,11 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     found = ((peer, _select(peer, sa, further=further)) for peer in context.handshake.candidates.offers)
     context.peer, chosen = next(((peer, choice) for peer, choice in found if choice is not None), (context.peer, None))
     if chosen is None:
-        text = proposal.explain_mismatch(context.peer.ike_proposals, sa.proposals)
+        text = negotiation.explain_mismatch(context.peer.ike_proposals, sa.proposals)
         text = f"no IKE proposal in common with {received.path.remote}: {text}; write one of the peer's into ike.proposals"
         context.report(Kind.IKE_FAILED, text, cause=Cause.PROPOSAL)
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
-    suite = proposal.ike_suite(chosen)
+    suite = suites.ike_suite(chosen)
     if ke.group != suite.group.id:
         return [Notify(NotifyType.INVALID_KE_PAYLOAD, suite.group.id.to_bytes(2, "big"))]
     rng = context.host.environment.rng
@@ -165,7 +165,7 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
 def _select(peer: Peer, sa: SecurityAssociation, *, further: bool) -> proposal.Proposal | None:
     """Our choice. `further`: the initiator can make additional key exchanges (RFC 9370 §2.2.1)."""
     ours = peer.ike_proposals
-    return proposal.select(ours if further else proposal.without_additional(ours), sa.proposals)
+    return negotiation.select(ours if further else negotiation.without_additional(ours), sa.proposals)
 
 
 def _intermediate(*, wanted: bool) -> list[Payload]:
@@ -204,7 +204,7 @@ def _note_abilities(context: Context, message: Message) -> None:
     context.abilities.hashes = None if hashes is None else parse_hash_algorithms(hashes.data)
 
 
-def establish_keys(context: Context, suite: proposal.IkeSuite, nonces: tuple[bytes, bytes], secret: bytearray) -> None:
+def establish_keys(context: Context, suite: suites.IkeSuite, nonces: tuple[bytes, bytes], secret: bytearray) -> None:
     """SKEYSEED and everything from it (RFC 7296 §2.14); `secret` is overwritten."""
     seed = keymat.skeyseed(suite.prf, *nonces, secret)
     context.sa.install(suite, keymat.ike_keys(suite, seed, *nonces, context.sa.spi_i, context.sa.spi_r))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import dh, lifetimes, proposal
+from ipsec_dp.ike import dh, lifetimes, negotiation, suites
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.v2 import child_create, delete, followup, keymat, liveness, reauth, refusals, replacement
@@ -17,7 +17,8 @@ from ipsec_dp.ike.v2.series import TheirSeries
 from ipsec_dp.ike.v2.wire import NotifyType
 
 if TYPE_CHECKING:
-    from ipsec_dp.ike.proposal import IkeSuite, Proposal
+    from ipsec_dp.ike.proposal import Proposal
+    from ipsec_dp.ike.suites import IkeSuite
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
     from ipsec_dp.ike.v2.sa import ReceivedMessage
@@ -61,9 +62,9 @@ class IkeRekey(followup.SerialTask):
         if followup.awaited(context) is not None:
             context.deadlines.soft = now + lifetimes.SWITCH_LOOK
             return None
-        kept = () if suite is None or self.any_suite else proposal.keeping(suite, ours)
+        kept = () if suite is None or self.any_suite else negotiation.keeping(suite, ours)
         self.spi, self.nonce = nonzero_spi(rng), nonce(rng)
-        self.offer = proposal.with_spi(kept or proposal.no_weaker(suite, ours), self.spi)
+        self.offer = negotiation.with_spi(kept or negotiation.no_weaker(suite, ours), self.spi)
         groups = groups_of(self.offer)
         current = None if suite is None else suite.group
         wanted = self.key.group if self.key is not None else current
@@ -103,8 +104,8 @@ class IkeRekey(followup.SerialTask):
         sa, ke, peer_nonce = message.get(SecurityAssociation), message.get(KeyExchangePayload), message.get(Nonce)
         if sa is None or ke is None or peer_nonce is None or self.key is None:
             return None
-        chosen = proposal.accept(self.offer, sa.proposals)
-        suite = proposal.ike_suite(chosen)
+        chosen = negotiation.accept(self.offer, sa.proposals)
+        suite = suites.ike_suite(chosen)
         if ke.group != self.key.group.id or suite.group.id != ke.group or not any(chosen.spi):
             raise dh.KeyExchangeError(f"the peer answers {self.key.group.keyword} with group {ke.group}")
         self.agreed = IkeAgreement(suite, chosen.spi, (self.nonce, peer_nonce.data))
@@ -220,13 +221,13 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     if sa is None or ke is None or peer_nonce is None:
         return [Notify(NotifyType.INVALID_SYNTAX)]
     offered = [one for one in sa.proposals if one.spi]
-    ours = proposal.no_weaker(context.sa.suite, context.peer.ike_proposals)
-    chosen = proposal.select_keeping(context.sa.suite, ours, offered)
+    ours = negotiation.no_weaker(context.sa.suite, context.peer.ike_proposals)
+    chosen = negotiation.select_keeping(context.sa.suite, ours, offered)
     if chosen is None:
-        text = proposal.explain_mismatch(ours, sa.proposals)
+        text = negotiation.explain_mismatch(ours, sa.proposals)
         context.report(Kind.WARNING, f"rekey refused, no IKE proposal in common: {text}", cause=Cause.PROPOSAL, renewal="peer")
         return [Notify(NotifyType.NO_PROPOSAL_CHOSEN)]
-    suite = proposal.ike_suite(chosen)
+    suite = suites.ike_suite(chosen)
     if ke.group != suite.group.id:
         return [Notify(NotifyType.INVALID_KE_PAYLOAD, suite.group.id.to_bytes(2, "big"))]
     rng = context.host.environment.rng
@@ -234,7 +235,7 @@ def answer(context: Context, received: ReceivedMessage) -> list[Payload]:
     own_nonce, spi = nonce(rng), nonzero_spi(rng)
     agreed = IkeAgreement(suite, chosen.spi, (peer_nonce.data, own_nonce))
     payloads: list[Payload] = [
-        SecurityAssociation(proposal.with_spi((chosen,), spi)),
+        SecurityAssociation(negotiation.with_spi((chosen,), spi)),
         Nonce(own_nonce),
         KeyExchangePayload(suite.group.id, public),
     ]

@@ -21,7 +21,7 @@ from ipsec_dp.ike.v2.wire import ExchangeType, Flag
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.errors import IkeError
-    from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.suites import IkeSuite
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message

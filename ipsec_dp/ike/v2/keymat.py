@@ -9,7 +9,7 @@ from typing import Final
 
 from ipsec_dp.ike.octets import Buffer
 from ipsec_dp.ike.prf import prf
-from ipsec_dp.ike.proposal import EspSuite, IkeSuite
+from ipsec_dp.ike.suites import EspSuite, IkeSuite
 from ipsec_dp.ipsec.transforms import Encryption, Integrity, Prf
 
 _MAX_BLOCKS: Final = 255  # of prf+ (RFC 7296 §2.13)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.ppk import Ppk
-    from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.suites import IkeSuite
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.keymat import IkeKeys
     from ipsec_dp.ike.v2.payloads import Authentication

@@ -21,7 +21,7 @@ from ipsec_dp.util.text import shown
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.peer import Peer
-    from ipsec_dp.ike.proposal import IkeSuite
+    from ipsec_dp.ike.suites import IkeSuite
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
 

@@ -17,7 +17,7 @@ from ipsec_dp.ike.errors import IkeSyntaxError
 from ipsec_dp.ike.octets import Buffer, Reader, Writer
 from ipsec_dp.ike.payload import build_chain
 from ipsec_dp.ike.prf import HASHES
-from ipsec_dp.ike.proposal import IkeSuite
+from ipsec_dp.ike.suites import IkeSuite
 from ipsec_dp.ike.v2.errors import IntegrityError
 from ipsec_dp.ike.v2.keymat import IkeKeys
 from ipsec_dp.ike.v2.message import Header, Message, build_header, parse_chain

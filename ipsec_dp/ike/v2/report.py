@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike.interface import ChildStatus, IkeState, IkeStatus
 from ipsec_dp.ike.post_quantum import PostQuantum
-from ipsec_dp.ike.proposal import suite_of
+from ipsec_dp.ike.suites import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v2 import silence
 from ipsec_dp.ike.v2.exchanges import Shape

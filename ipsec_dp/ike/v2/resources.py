@@ -13,7 +13,7 @@ from collections import Counter
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import proposal
+from ipsec_dp.ike import negotiation, suites
 from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.ike.authenticated import PEER_LIMITS
 from ipsec_dp.ike.lifetimes import retry_after
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ipsec_dp.ike.peer import Peer
-    from ipsec_dp.ike.proposal import EspSuite, Proposal
+    from ipsec_dp.ike.proposal import Proposal
+    from ipsec_dp.ike.suites import EspSuite
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.context import Context
     from ipsec_dp.ike.v2.message import Message
@@ -93,10 +94,10 @@ def of_others(
     members = group(context, pairs) if context.peer.resources > 1 and is_told(message) else []
     if not members:
         return mine
-    chosen = proposal.select_keeping(members[-1].suite, context.peer.esp_proposals, offered)
+    chosen = negotiation.select_keeping(members[-1].suite, context.peer.esp_proposals, offered)
     if chosen is None or len(chosen.spi) != 4:
         return None
-    return chosen if any(is_alike(one, proposal.esp_suite(chosen), pairs) for one in members) else None
+    return chosen if any(is_alike(one, suites.esp_suite(chosen), pairs) for one in members) else None
 
 
 def assigned(context: Context, message: Message, pairs: tuple[ProxyId, ...], rekeys: Child | None) -> int | None:

@@ -17,7 +17,7 @@ from ipsec_dp.ike.v2.wire import IKE_SPI, Flag
 if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Path
     from ipsec_dp.ike.post_quantum import IkeProtection, Withstands
-    from ipsec_dp.ike.proposal import EspSuite, IkeSuite
+    from ipsec_dp.ike.suites import EspSuite, IkeSuite
     from ipsec_dp.ike.traffic_selectors import ProxyId
     from ipsec_dp.ike.v2.exchanges import Request
     from ipsec_dp.ike.v2.keymat import IkeKeys

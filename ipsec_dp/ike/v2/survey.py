@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import dh, proposal
+from ipsec_dp.ike import dh, negotiation, suites
 from ipsec_dp.ike.actions import NO_SPI
 from ipsec_dp.ike.auth import hash_algorithms_data
 from ipsec_dp.ike.errors import IkeError
@@ -137,7 +137,7 @@ class Ikev2Survey:
         sa = message.get(p.SecurityAssociation)
         if sa is not None:
             try:
-                found.suite = str(proposal.ike_suite(proposal.accept(proposals, sa.proposals)))
+                found.suite = str(suites.ike_suite(negotiation.accept(proposals, sa.proposals)))
             except IkeError as error:
                 found.says = f"its choice cannot be used: {error}"
         found.fragmentation |= message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import proposal
+from ipsec_dp.ike import negotiation, proposal
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.traffic_selectors import ANY, TrafficSelector
 from ipsec_dp.ike.v2 import payloads as p
@@ -70,9 +70,9 @@ def auth_of_the_responder_holds(kit: Kit) -> None:
 def auth_one_proposal_is_chosen(kit: Kit) -> None:
     peer = kit.begun()
     sa = came_up(peer, peer.auth()).get(p.SecurityAssociation)
-    offered = proposal.with_spi(proposal.without_key_exchange(kit.agreed.esp), peer.spi_in)
+    offered = negotiation.with_spi(negotiation.without_key_exchange(kit.agreed.esp), peer.spi_in)
     try:
-        proposal.accept(offered, () if sa is None else sa.proposals)
+        negotiation.accept(offered, () if sa is None else sa.proposals)
     except proposal.ProposalError as error:
         raise CaseFailedError(str(error)) from None
 
@@ -215,7 +215,7 @@ def auth_foreign_selectors(kit: Kit) -> None:
 )
 def auth_no_esp_proposal(kit: Kit) -> None:
     peer = kit.begun()
-    offer = proposal.with_spi((unusable(proposal.without_key_exchange(kit.agreed.esp)),), peer.spi_in)
+    offer = negotiation.with_spi((unusable(negotiation.without_key_exchange(kit.agreed.esp)),), peer.spi_in)
     answer = peer.auth(changed(p.SecurityAssociation, p.SecurityAssociation(offer)))
     refused(answer, NotifyType.NO_PROPOSAL_CHOSEN)
     _is_up_without_child(peer, answer)

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike import dh, proposal
+from ipsec_dp.ike import dh, negotiation
 from ipsec_dp.ike.proposal import ProtocolId
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.wire import CRITICAL, ExchangeType, NotifyType
@@ -130,7 +130,7 @@ def child_rekey_of_nothing(kit: Kit) -> None:
 )
 def child_no_proposal(kit: Kit) -> None:
     peer = kit.up()
-    offer = p.SecurityAssociation(proposal.with_spi((unusable(kit.agreed.esp),), new_spi()))
+    offer = p.SecurityAssociation(negotiation.with_spi((unusable(kit.agreed.esp),), new_spi()))
     unspoiled(peer, create_child(peer, change=changed(p.SecurityAssociation, offer)), NotifyType.NO_PROPOSAL_CHOSEN)
 
 
@@ -187,7 +187,7 @@ def child_repeated(kit: Kit) -> None:
 def _parts_of(peer: OddPeer) -> list[Part]:
     agreed = peer.agreed
     return [
-        p.SecurityAssociation(proposal.with_spi(proposal.without_key_exchange(agreed.esp), new_spi())),
+        p.SecurityAssociation(negotiation.with_spi(negotiation.without_key_exchange(agreed.esp), new_spi())),
         p.Nonce(os.urandom(32)),
         p.TrafficSelectorsInitiator(agreed.local),
         p.TrafficSelectorsResponder(agreed.remote),
@@ -226,7 +226,7 @@ def ike_rekey_without_key_exchange(kit: Kit) -> None:
     offer = tuple(
         replace(each, transforms=(*(t for t in each.transforms if t.type != TransformType.KE), none)) for each in kit.agreed.ike
     )
-    sa = p.SecurityAssociation(proposal.with_spi(offer, os.urandom(8)))
+    sa = p.SecurityAssociation(negotiation.with_spi(offer, os.urandom(8)))
     answer, old = rekey_ike(peer, lambda parts: changed(p.KeyExchangePayload, None)(changed(p.SecurityAssociation, sa)(parts)))
     demand(peer.sa is old and answer is not None and answer.get(p.SecurityAssociation) is None, f"it sent: {names(answer)}")
     peer.gone = answer is not None and answer.notify(NotifyType.INVALID_SYNTAX) is not None
@@ -253,6 +253,6 @@ def ike_rekey_other_group(kit: Kit) -> None:
 )
 def ike_rekey_no_proposal(kit: Kit) -> None:
     peer = kit.up()
-    offer = p.SecurityAssociation(proposal.with_spi((unusable(kit.agreed.ike),), os.urandom(8)))
+    offer = p.SecurityAssociation(negotiation.with_spi((unusable(kit.agreed.ike),), os.urandom(8)))
     answer, _ = rekey_ike(peer, changed(p.SecurityAssociation, offer))
     unspoiled(peer, answer, NotifyType.NO_PROPOSAL_CHOSEN)

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.ike import dh, proposal
+from ipsec_dp.ike import dh, negotiation, proposal
 from ipsec_dp.ike.nat import detection_hash
 from ipsec_dp.ike.v2 import payloads as p
 from ipsec_dp.ike.v2.message import Header, Message, build_message
@@ -109,7 +109,7 @@ def init_header_is_right(kit: Kit) -> None:
 def init_one_proposal_is_chosen(kit: Kit) -> None:
     sa = accepted(kit.fresh().init()).get(p.SecurityAssociation)
     try:
-        proposal.accept(kit.agreed.ike, () if sa is None else sa.proposals)
+        negotiation.accept(kit.agreed.ike, () if sa is None else sa.proposals)
     except proposal.ProposalError as error:
         raise CaseFailedError(str(error)) from None
 

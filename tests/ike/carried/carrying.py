@@ -94,7 +94,7 @@ def fresh(site: Any) -> Any:
     made = type(site.core)(replace(environment, rng=bytes, watcher=site.watcher), peers_of(site))
     for one in (made, *((made.ikev2, made.ikev1) if isinstance(made, IkeVersions) else ())):
         if one is not None:
-            one.environment = replace(environment, watcher=site.watcher)
+            getattr(one, "gateway", one).environment = replace(environment, watcher=site.watcher)
     return made
 
 

@@ -46,7 +46,7 @@ def test_all_of_them_together_are_all_there_was():
         assert import_ike(as_core(core), exported.octets, site.clock()).left_out == ()
     assert up_of(core, COUNT, site.clock()) == [f"t{one}" for one in range(COUNT)]
     assert core.counters() == before
-    assert core.next_child() == COUNT + 1
+    assert core.gateway.next_child() == COUNT + 1
 
 
 def test_a_piece_retires_what_is_in_it_and_nothing_else():

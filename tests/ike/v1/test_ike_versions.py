@@ -136,7 +136,9 @@ def test_no_other_pair_is_entered(before, after):
     from ipsec_dp.ike.v1.sa import IsakmpSa
 
     gateways: Any = Gateways()
-    context = IsakmpContext(gateways.a.core.ikev1, Candidates([peer("a")]), IsakmpSa(True, b"i" * 8), gateways.path("a"), 0.0)
+    context = IsakmpContext(
+        gateways.a.core.ikev1.gateway, Candidates([peer("a")]), IsakmpSa(True, b"i" * 8), gateways.path("a"), 0.0
+    )
     ways: dict[IsakmpState, tuple[IsakmpState, ...]] = {IsakmpState.NEW: ()}
     while before not in ways:
         ways |= {to: (*ways[at], to) for at, to in PAIRS if at in ways and to not in ways}

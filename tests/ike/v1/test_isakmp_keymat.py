@@ -6,7 +6,8 @@ import hmac
 import pytest
 
 from ipsec_dp.ike.errors import IkeSyntaxError
-from ipsec_dp.ike.proposal import EspSuite, parse_esp, parse_ike
+from ipsec_dp.ike.proposal import parse_esp, parse_ike
+from ipsec_dp.ike.suites import EspSuite
 from ipsec_dp.ike.v1 import keymat
 from ipsec_dp.ike.v1.registry import suites_phase1, suites_phase2
 
