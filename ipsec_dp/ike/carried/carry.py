@@ -13,7 +13,7 @@ from ipsec_dp.ike.carried.envelope import open_model, seal_model
 from ipsec_dp.ike.carried.ikev2 import Ikev2Export, Ikev2Source
 from ipsec_dp.ike.carried.ikev2_import import Ikev2Import
 from ipsec_dp.ike.carried.keys import KeysOf, no_keys
-from ipsec_dp.ike.carried.model import ChoicePart
+from ipsec_dp.ike.carried.model import ChoicePart, LeftOut
 from ipsec_dp.ike.carried.part import UNSOUND, CarriedStateError
 from ipsec_dp.ike.carried.pieces import AT_ONCE, Piece, pieces_of
 from ipsec_dp.ike.carried.places import check_places
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Action
     from ipsec_dp.ike.carried.ikev1 import Ikev1Export
     from ipsec_dp.ike.carried.ikev1_import import Ikev1Import
-    from ipsec_dp.ike.carried.model import LeftOut
     from ipsec_dp.ike.carried.part import CarriedPart
     from ipsec_dp.ike.carried.serials import Serials
     from ipsec_dp.ike.manager import IkeManager
@@ -89,21 +88,31 @@ class IkeSource:
         return pieces_of(self._ikev2.sessions, self._peerings, AT_ONCE)
 
     def each(self, pieces: Iterable[Piece]) -> Iterator[ExportedIke]:
-        """Each of `pieces` in turn; it is retired when it is given."""
+        """Each of `pieces` in turn; it is retired when it is given. In the place of one that cannot be exported is one that says
+        so of its tunnels."""
         for number, piece in enumerate(pieces):
-            yield self._export(piece, first=number == 0)
+            try:
+                exported = self._export(piece, first=number == 0)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other pieces go on
+                self._retire(piece)
+                why = f"it could not be handed over ({type(error).__name__})"
+                unsound = [LeftOut(tunnel=tunnel, spi_i=b"", why=why) for tunnel in piece.tunnels]
+                exported = self._export(Piece([], []), unsound, first=number == 0)
+            yield exported
 
     @property
     def _peerings(self) -> list[Peering]:
         return [] if self._ikev1 is None else self._ikev1.peerings
 
-    def _export(self, piece: Piece, *, first: bool) -> ExportedIke:
+    def _export(self, piece: Piece, unsound: Iterable[LeftOut] = (), *, first: bool) -> ExportedIke:
         ikev2, ikev1 = Ikev2Export(self._ikev2, piece.sessions, first=first), self._ikev1
-        left_out = self.left_out if first else []
+        left_out = [*(self.left_out if first else ()), *unsound]
         parts: list[CarriedPart] = []
         try:
             parts.append(of_ikev2 := ikev2.part())
-            of_ikev1 = None if ikev1 is None else ikev1.part(piece.peerings, first=first)
+            of_ikev1 = None if ikev1 is None else ikev1.part(piece.peerings, ikev2.left_out, first=first)
+            if of_ikev1 is not None:
+                parts.append(of_ikev1)
             choices = [_choice_part(*each) for each in self._core.choices.items()] if first else []
             model = CarriedIke(
                 at=self._now,
@@ -119,10 +128,14 @@ class IkeSource:
             for part in parts:
                 part.wipe()
         if self._stopped:
-            ikev2.retire()
-            if ikev1 is not None:
-                ikev1.retire(piece.peerings)
-        return ExportedIke(octets, tuple(left_out), serials_of(model))
+            self._retire(piece)
+        # The import says the last by itself, and of whoever belongs to them.
+        return ExportedIke(octets, (*left_out, *ikev2.left_out), serials_of(model))
+
+    def _retire(self, piece: Piece) -> None:
+        Ikev2Export(self._ikev2, piece.sessions, first=False).retire()
+        if self._ikev1 is not None:
+            self._ikev1.retire(piece.peerings)
 
 
 def export_ike(core: CarriedCore, now: float, keys: KeysOf = no_keys, *, stride: int | None = None) -> ExportedIke:

@@ -29,14 +29,14 @@ RECORDS: Final[dict[str, dict[str, type[Struct]]]] = {
 """The lists whose records are each by itself."""
 
 
-class _Named(Struct):
+class Named(Struct):
     """What is said of a record that cannot be read."""
 
     tunnel: str = ""
     spi_i: bytes = b""
 
 
-def _no_sa(named: _Named) -> m.IkeSaPart:
+def no_sa(named: Named) -> m.IkeSaPart:
     """Of no table: nothing else is taken with it."""
     nowhere, nobody = m.EndValue(b"", 0, 0), (m.IdentityValue(0, b""), m.IdentityValue(0, b""))
     return m.IkeSaPart(
@@ -62,12 +62,27 @@ def _no_sa(named: _Named) -> m.IkeSaPart:
     )
 
 
-INSTEAD: Final[dict[type[Struct], Callable[[_Named], Struct]]] = {
-    m.IkeSaPart: _no_sa,
-    m.TablePart: lambda _: m.TablePart(holder=NOWHERE, children=[], all=[]),
+def no_table(_: Named) -> m.TablePart:
+    """Of nobody, so that those that have it are left out."""
+    return m.TablePart(holder=NOWHERE, children=[], all=[])
+
+
+def no_peering(named: Named) -> PeeringPart:
+    """Of no ISAKMP SA."""
+    return PeeringPart(tunnel=named.tunnel, sessions=[], sas=[], wanted=m.WantedPart(), wait_until=0.0)
+
+
+def left_out(named: Named, error: Exception) -> m.LeftOut:
+    """What an export says of one in whose place it put one of these."""
+    return m.LeftOut(tunnel=named.tunnel, spi_i=named.spi_i, why=f"it could not be handed over ({type(error).__name__})")
+
+
+INSTEAD: Final[dict[type[Struct], Callable[[Named], Struct]]] = {
+    m.IkeSaPart: no_sa,
+    m.TablePart: no_table,
     m.WantedPart: lambda _: m.WantedPart(),
     m.AbilitiesPart: lambda _: m.AbilitiesPart(complaints=(0.0, 0.0)),
-    PeeringPart: lambda named: PeeringPart(tunnel=named.tunnel, sessions=[], sas=[], wanted=m.WantedPart(), wait_until=0.0),
+    PeeringPart: no_peering,
 }
 """What keeps the place of a record; no IKE SA names it."""
 
@@ -115,8 +130,8 @@ def _without(sa: m.IkeSaPart, spoiled: dict[str, set[int]]) -> m.IkeSaPart:
     return msgspec.structs.replace(sa, **gone) if gone else sa
 
 
-def _named(octets: Raw) -> _Named:
+def _named(octets: Raw) -> Named:
     try:
-        return msgspec.msgpack.decode(octets, type=_Named)
+        return msgspec.msgpack.decode(octets, type=Named)
     except UNREADABLE:
-        return _Named()
+        return Named()

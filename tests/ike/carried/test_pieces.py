@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from ipsec_dp.ike.carried import carry
 from ipsec_dp.ike.carried.carry import IkeSource, import_ike
 from ipsec_dp.ike.carried.envelope import open_model
+from ipsec_dp.ike.carried.ikev2 import Ikev2Export
+from ipsec_dp.ike.carried.model import LeftOut
 from ipsec_dp.ike.carried.part import CarriedStateError
 from ipsec_dp.ike.errors import RetiredKeyError
 from tests.ike.carried.carrying import as_core, fresh
 from tests.ike.carried.crowds import crowd, keys, up_of
+from tests.ike.carried.test_bad_state import noting
 from tests.ike.carried.test_carry import example_site
 
 COUNT = 7
+
+
+def unknown(session):
+    session.ends.identities = None
+
+
+def retired(session):
+    session.sa.outgoing.ivs.retire()
+
+
+def odd(session):
+    session.ends.certificates = (SimpleNamespace(public_bytes=lambda _: 1 / 0),)
+
+
+def of_no_limits(session):
+    (child,) = session.children.values()
+    child.limits = SimpleNamespace()
 
 
 def source_of(site):
@@ -117,3 +139,67 @@ def test_a_piece_that_is_spoiled_leaves_the_others():
             continue
         import_ike(as_core(core), exported.octets, site.clock())
     assert up_of(core, COUNT, site.clock()) == ["t0", "t1", "t4", "t5", "t6"]
+
+
+def taken_of(site, monkeypatch):
+    """The core that has taken all pieces, what each export left out and each import, and no key of the parts is left."""
+    made = noting(monkeypatch, Ikev2Export, "part")
+    source, some = pieces(site)
+    core, exports, imports = fresh(site), list[LeftOut](), list[LeftOut]()
+    for exported in source.each(some):
+        exports += exported.left_out
+        imports += import_ike(as_core(core), exported.octets, site.clock()).left_out
+    for part in made:
+        assert not any(key for one in part.sas if one.keys for key in one.keys.sk_d)
+    return core, exports, imports
+
+
+@pytest.mark.parametrize("spoil", [unknown, retired, odd, of_no_limits])
+def test_an_ike_sa_that_cannot_be_exported_is_named_and_all_others_go_on(monkeypatch, spoil):
+    site = crowd(COUNT)
+    (spoiled,) = site.core.sessions("t2")
+    spoil(spoiled)
+    core, exports, imports = taken_of(site, monkeypatch)
+    assert [one.tunnel for one in exports] == [one.tunnel for one in imports] == ["t2"]
+    assert exports[0].spi_i == imports[0].spi_i == spoiled.sa.spi_i
+    assert up_of(core, COUNT, site.clock()) == ["t0", "t1", "t3", "t4", "t5", "t6"]
+    assert not any(spoiled.sa.keys.sk_d), "a key is left"
+    with pytest.raises(RetiredKeyError):
+        site.core.rekey("t2", site.clock())
+
+
+def test_what_belongs_to_one_that_cannot_be_exported_is_left_out_with_it(monkeypatch):
+    site = crowd(COUNT)
+    (first,), (last,) = site.core.sessions("t0"), site.core.sessions("t6")
+    first.succession.after, last.succession.before = last, first
+    unknown(first)
+    core, exports, imports = taken_of(site, monkeypatch)
+    assert [one.tunnel for one in exports] == ["t0"]
+    assert sorted(one.tunnel for one in imports) == ["t0", "t6"]
+    assert up_of(core, COUNT, site.clock()) == ["t1", "t2", "t3", "t4", "t5"]
+
+
+def test_a_piece_that_cannot_be_exported_has_its_tunnels_named_and_the_others_go_on(monkeypatch):
+    """Whatever is raised."""
+    site = crowd(COUNT)
+    (spoiled,) = site.core.sessions("t2")
+    del spoiled.abilities.notes.told
+    core, exports, imports = taken_of(site, monkeypatch)
+    assert [one.tunnel for one in exports] == [one.tunnel for one in imports] == ["t2", "t3"]
+    assert up_of(core, COUNT, site.clock()) == ["t0", "t1", "t4", "t5", "t6"]
+    for tunnel in ("t2", "t3"):
+        (session,) = site.core.sessions(tunnel)
+        assert not any(session.sa.keys.sk_d), "a key is left"
+
+
+def test_an_isakmp_sa_that_cannot_be_exported_is_named_and_the_other_version_goes_on():
+    site = example_site()
+    (session,) = site.core.ikev1.sessions("old")
+    session.proven.identities = None
+    source, some = pieces(site)
+    core, imports = fresh(site), list[LeftOut]()
+    for exported in source.each(some):
+        imports += import_ike(as_core(core), exported.octets, site.clock()).left_out
+    assert [one.tunnel for one in imports] == ["old"]
+    assert [len(core.status(tunnel, site.clock())) for tunnel in ("old", "to-b")] == [0, 1]
+    assert session.sa.retired
