@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade.messages import GivenIke, GivenState, MessageKind, UpgradeRefused, body_of
 from ipsec_dp.gateway.upgrade.stream import HandOverChannel
 from ipsec_dp.ike.carried import carry
 from ipsec_dp.keying.ike_driver import IkeDriver
 from tests.ike.carried.crowds import keys, up_of
 from tests.ike.carried.test_bad_state import changed_model
-from tests.unit.carried_drivers import given, giver, taker
+from tests.unit.carried_drivers import Nothing, given, giver, taker
 
 UP, COUNT = 6, 7  # tunnels; one waits
 
@@ -28,10 +29,10 @@ def two_tunnels_each(monkeypatch):
 def handed_over(tmp_path):
     """What becomes of the messages when `change` has had them: the successor, and what it leaves out."""
 
-    def handed_over(change=lambda messages: messages) -> Any:
+    def handed_over(change=lambda messages: messages, children=None) -> Any:
         ours, theirs = HandOverChannel.pair()
         by, there = giver(tmp_path, UP, COUNT), HandOverChannel(theirs)
-        to = taker(there, tmp_path, COUNT)
+        to = taker(there, tmp_path, COUNT, children=children)
 
         def say() -> None:
             for kind, body in change(given(by)):
@@ -140,3 +141,16 @@ def test_no_octets_of_a_piece_are_left(handed_over, monkeypatch):
     handed_over()
     assert len(had) == 2 * 3
     assert not any(map(any, had))
+
+
+class FullForOne(Nothing):
+    """A data plane that has no room for the SAs of one tunnel."""
+
+    def install_inbound(self, action):
+        if action.tunnel == "t2":
+            raise DataPlaneError(12, "no room")
+
+
+def test_why_a_child_sa_could_not_be_carried_is_said_of_its_tunnel(handed_over):
+    to, _ = handed_over(children=FullForOne())
+    assert [to.engine.ike.status(f"t{number}").last_error for number in range(4)] == [None, None, "no room", None]
