@@ -192,7 +192,7 @@ def _made(model: CarriedIke, core: CarriedCore, now: float) -> tuple[Ikev2Import
     try:
         check_places(model)
         ikev2, ikev1 = Ikev2Import(model.ikev2, core.ikev2, now), None
-        if model.ikev1 is not None and model.ikev1.peerings:
+        if model.ikev1 is not None and (model.ikev1.peerings or model.ikev1.counts or model.ikev1.retransmissions):
             from ipsec_dp.ike.carried.ikev1_import import Ikev1Import
 
             ikev1 = Ikev1Import(model.ikev1, core.with_ikev1(), now)

@@ -106,6 +106,22 @@ def test_what_belongs_to_no_ike_sa_is_in_the_first_piece_alone():
     assert (second.ikev2.counts, second.ikev2.retransmissions, second.choices) == ({}, {}, [])
 
 
+@pytest.mark.usefixtures("one_tunnel_each")
+def test_what_ikev1_counted_comes_along_where_its_isakmp_sas_are_in_a_later_piece():
+    site = example_site()
+    ikev1 = site.core.ikev1
+    ikev1.gateway.count("malformed")
+    ikev1.gateway.retransmissions["old"] += 2
+    before = ikev1.tallies()
+    source, some = pieces(site)
+    assert some[0].peerings == []
+    core = fresh(site)
+    for exported in source.each(some):
+        import_ike(as_core(core), exported.octets, site.clock())
+    assert core.ikev1.tallies() == before
+    assert before[0]["malformed"] == 1
+
+
 def test_of_a_gateway_without_ike_sas_there_is_one_piece():
     site = crowd(0)
     source = source_of(site)
