@@ -12,6 +12,7 @@ from msgspec import Raw, Struct
 
 from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.carried.isakmp_model import Ikev1Part, PeeringPart
+from ipsec_dp.ike.carried.part import wiped_on_error
 from ipsec_dp.ike.carried.whole import CarriedIke
 
 if TYPE_CHECKING:
@@ -91,12 +92,13 @@ def readable(body: Buffer) -> CarriedIke:
     """Raises one of UNREADABLE: it is not the records alone."""
     fields = msgspec.msgpack.decode(body, type=dict[str, Raw])
     parts: dict[str, Any] = {}
-    for name, of in (("ikev2", m.Ikev2Part), ("ikev1", Ikev1Part)):
-        if name in fields and fields[name] != b"\xc0":
-            parts[name] = _part(fields.pop(name), of, RECORDS[name])
-    empty = {"ikev2": m.Ikev2Part()}
-    rest = msgspec.msgpack.decode(msgspec.msgpack.encode(fields | empty), type=CarriedIke)
-    return msgspec.structs.replace(rest, **parts)
+    with wiped_on_error(parts.values()):
+        for name, of in (("ikev2", m.Ikev2Part), ("ikev1", Ikev1Part)):
+            if name in fields and fields[name] != b"\xc0":
+                parts[name] = _part(fields.pop(name), of, RECORDS[name])
+        empty = {"ikev2": m.Ikev2Part()}
+        rest = msgspec.msgpack.decode(msgspec.msgpack.encode(fields | empty), type=CarriedIke)
+        return msgspec.structs.replace(rest, **parts)
 
 
 def _part(octets: Raw, of: type[P], records: dict[str, type[Struct]]) -> P:

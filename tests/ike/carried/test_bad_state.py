@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from ipsec_dp.ike.carried import carry as carry_module
+from ipsec_dp.ike.carried import damaged
 from ipsec_dp.ike.carried.carry import export_ike, import_ike
 from ipsec_dp.ike.carried.envelope import HEAD, MAGIC, enveloped, open_model
 from ipsec_dp.ike.carried.ikev2 import Ikev2Export
@@ -184,6 +185,16 @@ def test_no_key_of_a_model_that_is_refused_is_left(monkeypatch):
     assert len(opened) == 2
     for model in opened:
         assert not any(keys_in(model.ikev2))
+
+
+def test_no_key_is_left_of_one_version_where_the_other_cannot_be_read(monkeypatch):
+    site = example_site()
+    octets = exported(site).octets
+    read = noting(monkeypatch, damaged, "_part")
+    assert "form" in refused(site, changed_model(octets, lambda plain: plain["ikev1"].update(field=1)))
+    (part,) = read
+    assert keys_in(part)
+    assert not any(keys_in(part))
 
 
 def noting(monkeypatch, holder, name):
