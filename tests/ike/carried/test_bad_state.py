@@ -197,6 +197,32 @@ def test_no_key_is_left_of_one_version_where_the_other_cannot_be_read(monkeypatc
     assert not any(keys_in(part))
 
 
+# Numbers of CHILD_SAs are 1, 2, 3 in their tunnels' order.
+NAMING = {
+    "a request": lambda part: part["sas"][0].update(queue=[{"type": "child-create", "pairs": [], "rekeys": 3, "asked": True}]),
+    "a DELETE": lambda part: part["sas"][0].update(queue=[{"type": "child-delete", "spi": 1, "child": 3}]),
+    "a series": lambda part: part["sas"][0].update(
+        series=[{"further": [], "secrets": [], "nonces": [b"", b""], "link": b"", "until": 0.0, "rekeys": 3}]
+    ),
+    "a CHILD_SA": lambda part: part["tables"][0]["children"][0].update(successor=3),
+}
+
+
+@pytest.mark.parametrize("change", NAMING.values(), ids=NAMING)
+def test_who_names_a_child_sa_is_left_out_with_whoever_has_it(change):
+    """Or a request of an IKE SA that is gone would stay on a CHILD_SA of another."""
+    site = crowd(3)
+    octets = export_ike(as_core(site.core), site.clock(), keys).octets
+
+    def spoil(plain):
+        change(plain["ikev2"])
+        plain["ikev2"]["sas"][0].update(state="asleep")
+
+    core, imported = taken(site, changed_model(octets, spoil))
+    assert {one.tunnel for one in imported.left_out} == {"t0", "t2"}
+    assert up_of(core, 3, site.clock()) == ["t1"]
+
+
 def noting(monkeypatch, holder, name):
     """What the function gives, each time."""
     given, before = [], getattr(holder, name)

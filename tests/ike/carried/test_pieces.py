@@ -13,6 +13,9 @@ from ipsec_dp.ike.carried.ikev2 import Ikev2Export
 from ipsec_dp.ike.carried.model import LeftOut
 from ipsec_dp.ike.carried.part import CarriedStateError
 from ipsec_dp.ike.errors import RetiredKeyError
+from ipsec_dp.ike.v2.child_create import ChildCreate
+from ipsec_dp.ike.v2.delete import ChildDelete
+from ipsec_dp.ike.v2.series import TheirSeries
 from tests.ike.carried.carrying import as_core, fresh
 from tests.ike.carried.crowds import crowd, keys, up_of
 from tests.ike.carried.test_bad_state import noting
@@ -120,6 +123,29 @@ def test_what_ikev1_counted_comes_along_where_its_isakmp_sas_are_in_a_later_piec
         import_ike(as_core(core), exported.octets, site.clock())
     assert core.ikev1.tallies() == before
     assert before[0]["malformed"] == 1
+
+
+def asked_to_rekey(session, child):
+    session.queue.add(ChildCreate((), rekeys=child))
+
+
+def asked_to_delete(session, child):
+    session.queue.add(ChildDelete(child.spi_in, child))
+
+
+def in_a_series(session, child):
+    session.series[b"link"] = TheirSeries([], [], (b"", b""), SimpleNamespace(), child, link=b"link")
+
+
+@pytest.mark.parametrize("name", [asked_to_rekey, asked_to_delete, in_a_series])
+def test_who_names_a_child_sa_is_in_one_piece_with_who_holds_it(name):
+    """Another IKE SA that took its CHILD_SAs over, maybe of another tunnel, is linked to it no more."""
+    site = crowd(COUNT)
+    (first,), (last,) = site.core.sessions("t0"), site.core.sessions("t6")
+    (child,) = last.children.values()
+    name(first, child)
+    _, some = pieces(site)
+    assert some[0].tunnels == {"t0", "t6"}
 
 
 def test_of_a_gateway_without_ike_sas_there_is_one_piece():
