@@ -30,14 +30,14 @@ RECORDS: Final[dict[str, dict[str, type[Struct]]]] = {
 """The lists whose records are each by itself."""
 
 
-class Named(Struct):
-    """What is said of a record that cannot be read."""
+class SpoiledRecord(Struct):
+    """What is said of a record that cannot be read, or made."""
 
     tunnel: str = ""
     spi_i: bytes = b""
 
 
-def no_sa(named: Named) -> m.IkeSaPart:
+def no_sa(named: SpoiledRecord) -> m.IkeSaPart:
     """Of no table: nothing else is taken with it."""
     nowhere, nobody = m.EndValue(b"", 0, 0), (m.IdentityValue(0, b""), m.IdentityValue(0, b""))
     return m.IkeSaPart(
@@ -63,22 +63,22 @@ def no_sa(named: Named) -> m.IkeSaPart:
     )
 
 
-def no_table(_: Named) -> m.TablePart:
+def no_table(_: SpoiledRecord) -> m.TablePart:
     """Of nobody, so that those that have it are left out."""
     return m.TablePart(holder=NOWHERE, children=[], all=[])
 
 
-def no_peering(named: Named) -> PeeringPart:
+def no_peering(named: SpoiledRecord) -> PeeringPart:
     """Of no ISAKMP SA."""
     return PeeringPart(tunnel=named.tunnel, sessions=[], sas=[], wanted=m.WantedPart(), wait_until=0.0)
 
 
-def left_out(named: Named, error: Exception) -> m.LeftOut:
+def left_out(named: SpoiledRecord, error: Exception) -> m.LeftOut:
     """What an export says of one in whose place it put one of these."""
     return m.LeftOut(tunnel=named.tunnel, spi_i=named.spi_i, why=f"it could not be handed over ({type(error).__name__})")
 
 
-INSTEAD: Final[dict[type[Struct], Callable[[Named], Struct]]] = {
+INSTEAD: Final[dict[type[Struct], Callable[[SpoiledRecord], Struct]]] = {
     m.IkeSaPart: no_sa,
     m.TablePart: no_table,
     m.WantedPart: lambda _: m.WantedPart(),
@@ -132,8 +132,8 @@ def _without(sa: m.IkeSaPart, spoiled: dict[str, set[int]]) -> m.IkeSaPart:
     return msgspec.structs.replace(sa, **gone) if gone else sa
 
 
-def _named(octets: Raw) -> Named:
+def _named(octets: Raw) -> SpoiledRecord:
     try:
-        return msgspec.msgpack.decode(octets, type=Named)
+        return msgspec.msgpack.decode(octets, type=SpoiledRecord)
     except UNREADABLE:
-        return Named()
+        return SpoiledRecord()

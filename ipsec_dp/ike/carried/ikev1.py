@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from ipsec_dp.ike.carried import isakmp_model as i
 from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.carried import values as v
-from ipsec_dp.ike.carried.damaged import Named, left_out, no_peering
+from ipsec_dp.ike.carried.damaged import SpoiledRecord, left_out, no_peering
 from ipsec_dp.ike.carried.keys import KeysOf, from_date
 from ipsec_dp.ike.carried.part import wiped_on_error
 from ipsec_dp.ike.carried.wishes import wanted_part
@@ -80,7 +80,7 @@ class Ikev1Export:
                 sas.extend(self._ipsec_sa(one, peering) for one in peering.sas.values())
                 return self._whole_peering(peering, sessions, sas)
         except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-            named = Named(peering.peer.tunnel)
+            named = SpoiledRecord(peering.peer.tunnel)
             unsound.append(left_out(named, error))
             return no_peering(named)
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.carried import values as v
-from ipsec_dp.ike.carried.damaged import Named, left_out, no_sa, no_table
+from ipsec_dp.ike.carried.damaged import SpoiledRecord, left_out, no_sa, no_table
 from ipsec_dp.ike.carried.keys import KeysOf, from_date
 from ipsec_dp.ike.carried.part import wiped_on_error
 from ipsec_dp.ike.carried.tasks import Exporting, task_part, their_series_part
@@ -93,9 +93,9 @@ class Ikev2Export:
             part.due.extend(self._known.places[one] for one in due)
             return self._with_the_rest(part) if self._first else part
 
-    def _cannot_be(self, session: Context, error: Exception) -> Named:
+    def _cannot_be(self, session: Context, error: Exception) -> SpoiledRecord:
         """It is said, and what is said of it in its place."""
-        named = Named(session.peer.tunnel, session.sa.spi_i)
+        named = SpoiledRecord(session.peer.tunnel, session.sa.spi_i)
         self.left_out.append(left_out(named, error))
         return named
 
