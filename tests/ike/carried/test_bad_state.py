@@ -85,6 +85,10 @@ WRONG = {
     "a CHILD_SA twice": lambda plain: plain["ikev2"]["tables"][0]["children"].append(plain["ikev2"]["tables"][0]["children"][0]),
     "an IV without room": lambda plain: plain["ikev2"]["sas"][0].update(sk_iv={"type": "exact", "next": 1 << 50}),
     "an SPI of zeros": lambda plain: plain["ikev2"]["sas"][0].update(spi_i=bytes(8)),
+    "a field of an IKE SA that nobody knows, and no IKEv1": lambda plain: (
+        plain["ikev2"]["sas"][0].update(field=1),
+        plain.update(ikev1=None),
+    ),
     "an instant that is none": lambda plain: plain.update(at=float("nan")),
 }
 
