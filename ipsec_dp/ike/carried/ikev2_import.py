@@ -172,8 +172,9 @@ class Ikev2Import:
                 self._name_successors(table.children)
             except UNSOUND:
                 self._unsound.add(place)
-        with suppress(*UNSOUND):
-            self._name_successors(part.loose)
+        for one in part.loose:
+            with suppress(*UNSOUND):
+                self._name_successors((one,))
 
     def _name_successors(self, parts: Iterable[m.ChildPart]) -> None:
         for one in parts:

@@ -47,11 +47,19 @@ def test_a_newer_model_is_refused_by_its_number():
     assert refused(ladder.a, enveloped(b"whatever it is", MODEL + 1)) == why
 
 
+def child_delete(spi, **named):
+    return {"type": "child-delete", "spi": spi} | named
+
+
 def changed_model(octets, change):
     """The same model, with something else in it."""
     plain = msgspec.msgpack.decode(msgspec.msgpack.encode(open_model(octets)))
     change(plain)
     return enveloped(msgspec.msgpack.encode(plain), MODEL)
+
+
+def first_child(plain):
+    return plain["ikev2"]["tables"][0]["children"][0]
 
 
 WRONG = {
@@ -144,6 +152,22 @@ def test_no_key_is_left_of_an_ike_sa_that_is_left_out(monkeypatch):
     spoiled, sound = made
     assert not any(any(getattr(spoiled, name)) for name in spoiled.__slots__)
     assert any(sound.sk_d)
+
+
+def test_a_child_sa_that_is_gone_and_cannot_be_leaves_the_others_that_are_gone():
+    site = crowd(1)
+    octets = export_ike(as_core(site.core), site.clock(), keys).octets
+
+    def spoil(plain):
+        child = first_child(plain)
+        plain["ikev2"]["loose"] = [child | {"number": 70, "successor": 99}, child | {"number": 71, "successor": child["number"]}]
+        plain["ikev2"]["sas"][0].update(queue=[child_delete(5, child=71)])
+
+    core, imported = taken(site, changed_model(octets, spoil))
+    assert imported.left_out == ()
+    (session,) = core.sessions("t0")
+    (task,) = session.queue.waiting()
+    assert task.child.successor.number == 1
 
 
 WRONG_V1 = {
