@@ -45,6 +45,8 @@ class Ikev1Import:
         self.left_out: list[m.LeftOut] = []
         self.reserved: list[tuple[str, int]] = []
         self._peerings: list[tuple[i.PeeringPart, Peering]] = []
+        self._cookies: set[bytes] = set()
+        self._numbers: set[int] = set()
         for one in part.peerings:
             why, reserved = "its tunnel is no longer configured, or speaks another version", len(self.reserved)
             try:
@@ -96,7 +98,11 @@ class Ikev1Import:
         if peer is None or not (part.sessions or part.last):
             raise ValueError("nobody is known of whom this is")
         peering = Peering(self._manager.gateway, peer, None)
-        peering.sas = {one.number: _ipsec_sa(one) for one in part.sas}
+        for one in part.sas:
+            if one.number in self._numbers or self._manager.has_number(one.number):
+                raise ValueError("two IPsec SAs of one number")
+            self._numbers.add(one.number)
+            peering.sas[one.number] = _ipsec_sa(one)
         peering.sessions = [self._session(one, peering) for one in part.sessions]
         peering.last = None if part.last is None else self._session(part.last, peering, closed=True)
         peering.wanted.resume(wanted_parts(part.wanted))
@@ -107,8 +113,9 @@ class Ikev1Import:
 
     def _session(self, part: i.IsakmpSaPart, peering: Peering, *, closed: bool = False) -> IsakmpContext:
         candidates, sa = Candidates((peering.peer,)), _isakmp_sa(part, closed=closed)
-        if self._manager.has_cookie(sa.own_cookie):
+        if sa.own_cookie in self._cookies or self._manager.has_cookie(sa.own_cookie):
             raise ValueError("two ISAKMP SAs of one cookie")
+        self._cookies.add(sa.own_cookie)
         context = IsakmpContext(self._manager.gateway, candidates, sa, v.path_of(part.path), self._now, part.number)
         sa.started, context.nat, context.peering = part.started, v.nat_of(part.nat), peering
         cookie, end = part.request_key

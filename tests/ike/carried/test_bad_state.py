@@ -170,6 +170,21 @@ def test_a_child_sa_that_is_gone_and_cannot_be_leaves_the_others_that_are_gone()
     assert task.child.successor.number == 1
 
 
+@pytest.mark.parametrize("other", [{"sas": []}, {"cookie_i": b"another."}], ids=["a cookie", "a number"])
+def test_of_two_peers_of_ikev1_that_have_the_same_one_goes_on(other):
+    site = up(Gateways, peer_v1).a
+
+    def twice(plain):
+        peerings = plain["ikev1"]["peerings"]
+        (session,) = peerings[0]["sessions"]
+        changed = {name: value for name, value in other.items() if name in session}
+        peerings.append(peerings[0] | {name: other[name] for name in other.keys() - changed} | {"sessions": [session | changed]})
+
+    core, imported = taken(site, changed_model(exported(site).octets, twice))
+    assert [one.tunnel for one in imported.left_out] == ["to-b"]
+    assert core.counters().sessions == 1
+
+
 WRONG_V1 = {
     "a peering before the first": lambda plain: plain["ikev1"].update(due=[[-1, -1]]),
     "a peering that is not there": lambda plain: plain["ikev1"].update(due=[[1, 0]]),
