@@ -144,7 +144,7 @@ class Ikev1Import:
         for one in part.exchanges:
             context.exchanges[one.message_id] = _quick(one, peering)
             if one.initiator and QuickStage(one.stage) is QuickStage.ASKED:
-                self.reserved.append((peering.peer.tunnel, one.spi_in))
+                self.reserved.append((peering.peer.tunnel, v.spi_of(one.spi_in)))
         for state in (S.CLOSED,) if closed else _UP:
             context.enter(state)
         return context
@@ -216,8 +216,8 @@ def _ipsec_sa(part: i.IpsecSaPart) -> IpsecSa:
     suite, pair = v.esp_suite_of(part.suite), v.pair_of(part.pair)
     return IpsecSa(
         part.number,
-        part.spi_in,
-        part.spi_out,
+        v.spi_of(part.spi_in),
+        v.spi_of(part.spi_out),
         suite,
         part.initiator,
         pair,

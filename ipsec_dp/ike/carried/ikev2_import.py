@@ -317,8 +317,8 @@ def _child(part: m.ChildPart) -> Child:
         raise ValueError("a time that nobody knows")
     child = Child(
         part.number,
-        part.spi_in,
-        part.spi_out,
+        v.spi_of(part.spi_in),
+        v.spi_of(part.spi_out),
         v.esp_suite_of(part.suite),
         part.initiator,
         v.selectors_of(part.ts_local),

@@ -28,6 +28,13 @@ _SELECTORS: Final = 64  # an IKE SA has the same few in a dozen places
 _VERSIONS: Final = {4: 4, 16: 6}  # of IP, by the octets of an address
 
 
+def spi_of(value: int) -> int:
+    """Of an ESP SA (RFC 4303 §2.1)."""
+    if not 0 < value < 1 << 32:
+        raise ValueError("an SPI that is none")
+    return value
+
+
 # ---- addresses and selectors -----------------------------------------------------------------------------------------------------
 
 
@@ -36,8 +43,8 @@ def end_value(end: Endpoint) -> m.EndValue:
 
 
 def endpoint(value: m.EndValue) -> Endpoint:
-    if not 0 <= value.port <= 0xFFFF:
-        raise ValueError("a port that is none")
+    if not (0 <= value.port <= 0xFFFF and 0 <= value.scope < 1 << 32):
+        raise ValueError("a port or a scope that is none")
     return Endpoint(ip_address(value.address), value.port, value.scope)
 
 
@@ -97,7 +104,10 @@ def pair_value(pair: ProxyId) -> m.PairValue:
 
 
 def pair_of(value: m.PairValue) -> ProxyId:
-    return ProxyId(_selector(value.local), _selector(value.remote))
+    local, remote = _selector(value.local), _selector(value.remote)
+    if local.version != remote.version:
+        raise ValueError("a pair of two IP versions")
+    return ProxyId(local, remote)
 
 
 def pair_values(pairs: Iterable[ProxyId]) -> tuple[m.PairValue, ...]:

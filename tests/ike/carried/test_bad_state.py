@@ -47,8 +47,31 @@ def test_a_newer_model_is_refused_by_its_number():
     assert refused(ladder.a, enveloped(b"whatever it is", MODEL + 1)) == why
 
 
+SECRET = bytes(range(1, 33))
+
+
+def series(plain, **changes):
+    """Of the peer's, for another IKE SA."""
+    ike = {"suite": plain["ikev2"]["sas"][0]["suite"], "spi": b"theirspi", "nonces": [b"", b""]}
+    common = {"further": [], "secrets": [SECRET], "nonces": [b"", b""], "link": b"link", "until": 1e9, "spi": b"our spi."}
+    return common | {"ike": ike} | changes
+
+
+def our_rekey():
+    """With the series that it has begun."""
+    answer = {"header": bytes(16), "exchange": 36, "flags": 0, "message_id": 0, "first": 0, "octets": b""}
+    return {"type": "ike-rekey", "series": {"further": [], "secrets": [SECRET], "answer": answer, "link": b"link"}}
+
+
 def child_delete(spi, **named):
     return {"type": "child-delete", "spi": spi} | named
+
+
+def prepared(plain, spi):
+    """A CHILD_SA that is agreed on."""
+    child = first_child(plain)
+    both = {"local": child["ts_local"], "remote": child["ts_remote"], "pairs": child["pairs"]}
+    return both | {"spis": [spi, 7], "chosen": [1, 3, b"", []], "suite": child["suite"]}
 
 
 def changed_model(octets, change):
@@ -60,6 +83,12 @@ def changed_model(octets, change):
 
 def first_child(plain):
     return plain["ikev2"]["tables"][0]["children"][0]
+
+
+def offering(spi):
+    """A request for a CHILD_SA that names it."""
+    offer = {"spi": spi, "proposals": [], "local": [], "remote": [], "pairs": [], "configured": []}
+    return [{"type": "child-create", "pairs": [], "offer": offer}]
 
 
 WRONG = {
@@ -93,6 +122,18 @@ WRONG = {
     "a CHILD_SA twice": lambda plain: plain["ikev2"]["tables"][0]["children"].append(plain["ikev2"]["tables"][0]["children"][0]),
     "an IV without room": lambda plain: plain["ikev2"]["sas"][0].update(sk_iv={"type": "exact", "next": 1 << 50}),
     "an SPI of zeros": lambda plain: plain["ikev2"]["sas"][0].update(spi_i=bytes(8)),
+    "a pair of two IP versions": lambda plain: first_child(plain)["pairs"][0].__setitem__(1, [bytes(16), bytes(16), 0, 0, 65535]),
+    "an SPI of 33 bits": lambda plain: first_child(plain).update(spi_in=1 << 32),
+    "an SPI of the peer's of 33 bits": lambda plain: first_child(plain).update(spi_out=1 << 32),
+    "no SPI": lambda plain: first_child(plain).update(spi_in=0),
+    "an offered SPI of 33 bits": lambda plain: plain["ikev2"]["sas"][0].update(queue=offering(1 << 32)),
+    "an SPI of 33 bits that is set aside": lambda plain: plain["ikev2"]["sas"][0].update(
+        series=[series(plain, ike=None, child=prepared(plain, 1 << 32))]
+    ),
+    "a DELETE of an SPI of 33 bits": lambda plain: plain["ikev2"]["sas"][0].update(
+        queue=[{"type": "child-delete", "spi": 1 << 32}]
+    ),
+    "a scope of 33 bits": lambda plain: plain["ikev2"]["sas"][0]["path"][0].__setitem__(2, 1 << 32),
     "a field of an IKE SA that nobody knows, and no IKEv1": lambda plain: (
         plain["ikev2"]["sas"][0].update(field=1),
         plain.update(ikev1=None),
