@@ -259,8 +259,9 @@ def _our_series_of(part: m.OurSeriesPart | None) -> OurSeries | None:
     header = Header(answer.header[:IKE_SPI], answer.header[IKE_SPI:], answer.exchange, answer.flags, answer.message_id)
     payloads, inner = parse_inner(answer.first, answer.octets, unknown), (answer.first, bytes(answer.octets))
     message = Message(header, payloads, tuple(unknown), inner)
-    secrets = [one[:] for one in part.secrets]
-    return OurSeries.going_on(v.groups_of(part.further), secrets, message, part.link, v.half_of(part.key))
+    further, key = v.groups_of(part.further), v.half_of(part.key)
+    secrets = [one[:] for one in part.secrets]  # last of all: whoever fails leaves none
+    return OurSeries.going_on(further, secrets, message, part.link, key)
 
 
 def their_series_of(part: m.TheirSeriesPart, known: Importing) -> TheirSeries:

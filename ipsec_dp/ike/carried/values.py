@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, get_args
 
 from ipsec_dp.ike import dh
 from ipsec_dp.ike.actions import ChildLimits, Endpoint, Path
 from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.nat import Nat
+from ipsec_dp.ike.post_quantum import Withstands
 from ipsec_dp.ike.proposal import Proposal
 from ipsec_dp.ike.suites import EspSuite, IkeSuite
 from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
@@ -182,6 +183,12 @@ def esp_suite_of(value: m.SuiteValue) -> EspSuite:
         raise ValueError("an ESP suite that protects nothing, or twice")
     group = group_of(value.group) if value.group else None
     return EspSuite(encryption, integrity, group, value.esn, _additional(value))
+
+
+def withstands_of(text: str) -> Withstands:
+    if text not in get_args(Withstands):
+        raise ValueError("a protection that nobody knows")
+    return text  # type: ignore[return-value]
 
 
 def proposal_value(one: Proposal) -> m.ProposalValue:

@@ -13,7 +13,6 @@ from ipsec_dp.ike.carried.envelope import HEAD, MAGIC, enveloped, open_model
 from ipsec_dp.ike.carried.ikev2 import Ikev2Export
 from ipsec_dp.ike.carried.model import MODEL
 from ipsec_dp.ike.carried.part import CarriedStateError
-from ipsec_dp.ike.v2.sa import IkeSa
 from ipsec_dp.ike.version_choice import VersionChoice
 from tests.ike.carried.carrying import EXAMPLES, as_core, check, exported, fresh, keys_of, refused, taken, up
 from tests.ike.carried.crowds import crowd, keys, up_of
@@ -134,6 +133,7 @@ WRONG = {
         queue=[{"type": "child-delete", "spi": 1 << 32}]
     ),
     "a scope of 33 bits": lambda plain: plain["ikev2"]["sas"][0]["path"][0].__setitem__(2, 1 << 32),
+    "two series of one link": lambda plain: plain["ikev2"]["sas"][0].update(series=[series(plain)] * 2),
     "a field of an IKE SA that nobody knows, and no IKEv1": lambda plain: (
         plain["ikev2"]["sas"][0].update(field=1),
         plain.update(ikev1=None),
@@ -177,22 +177,6 @@ def test_those_that_belong_to_one_that_cannot_be_are_left_out_with_it():
     core, imported = taken(site, changed_model(octets, spoil))
     assert {one.tunnel for one in imported.left_out} == {"t0", "t2"}
     assert up_of(core, 3, site.clock()) == ["t1"]
-
-
-def test_no_key_is_left_of_an_ike_sa_that_is_left_out(monkeypatch):
-    site = crowd(2)
-    octets = export_ike(as_core(site.core), site.clock(), keys).octets
-    made, install = list[Any](), IkeSa.install
-
-    def noted(sa, suite, keys):
-        made.append(keys)
-        install(sa, suite, keys)
-
-    monkeypatch.setattr(IkeSa, "install", noted)
-    taken(site, changed_model(octets, lambda plain: plain["ikev2"]["sas"][0].update(state="asleep")))
-    spoiled, sound = made
-    assert not any(any(getattr(spoiled, name)) for name in spoiled.__slots__)
-    assert any(sound.sk_d)
 
 
 def test_a_child_sa_that_is_gone_and_cannot_be_leaves_the_others_that_are_gone():
