@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ipsec_dp.ike.actions import InstallInbound, InstallOutbound
-from ipsec_dp.ike.carried import ikev1_import, ikev2_import
+from ipsec_dp.ike.carried import ike_keys, ikev1_import, ikev2_import
 from ipsec_dp.ike.carried.carry import export_ike
 from ipsec_dp.ike.carried.part import CarriedStateError
 from ipsec_dp.ike.v1.keymat import Skeyids
@@ -16,7 +16,7 @@ from ipsec_dp.ike.v2.keymat import IkeKeys
 from ipsec_dp.ike.v2.series import Series, TheirSeries
 from tests.ike.carried.carrying import as_core, exported, refused, taken, up
 from tests.ike.carried.crowds import crowd, keys
-from tests.ike.carried.test_bad_state import changed_model, child_delete, our_rekey, series
+from tests.ike.carried.test_bad_state import SECRET, changed_model, child_delete, our_rekey, series
 from tests.ike.carried.test_carry import example_site
 from tests.ike.ladder import Ladder, peer
 from tests.ike.v1.gateways import Gateways
@@ -79,6 +79,26 @@ def test_no_key_is_left_of_an_ike_sa_that_is_left_out(change, keys_made):
     _, imported = taken(site, changed_model(octets, change))
     assert len(imported.left_out) == 1
     assert keys_made()[before:] == [IkeKeys], "those of the sound one"
+
+
+def test_no_key_is_left_that_repeats_of_the_last_request_would_be_checked_with(monkeypatch):
+    site, given = crowd(2), list[Any]()
+    octets = export_ike(as_core(site.core), site.clock(), keys).octets
+
+    def too_short(plain):
+        sa = plain["ikev2"]["sas"][0]
+        del sa["keys"]
+        sa.update(kept={"encryption": SECRET[:5], "integrity": SECRET})
+
+    def failing(_suite, *kept):
+        given.extend(kept)
+        raise ValueError
+
+    monkeypatch.setattr(ike_keys, "protection", failing)
+    _, imported = taken(site, changed_model(octets, too_short))
+    assert len(imported.left_out) == 1
+    assert len(given) == 2
+    assert not any(map(any, given))
 
 
 @pytest.mark.parametrize("change", LEFT_OUT_V1.values(), ids=LEFT_OUT_V1)
