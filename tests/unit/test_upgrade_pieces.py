@@ -113,6 +113,36 @@ def test_the_tunnels_of_a_piece_that_cannot_be_read_are_named_and_begun_anew(han
     assert called(to) == ["t2", "t3"]
 
 
+def test_a_piece_that_nobody_foresaw_is_named_and_the_others_go_on(handed_over, monkeypatch):
+    """Whatever is raised where it is taken: nobody else has the SAs of the other pieces."""
+    take = IkeDriver.take
+
+    def failing(driver, core, octets, intents, claim):
+        if "t2" in intents:
+            raise OverflowError("a number that is too large")
+        return take(driver, core, octets, intents, claim)
+
+    monkeypatch.setattr(IkeDriver, "take", failing)
+    to, left_out = handed_over()
+    assert [tunnel for tunnel, _ in left_out] == ["t2", "t3"]
+    assert all("OverflowError: a number that is too large" in why for _, why in left_out)
+    assert up(to) == ["t0", "t1", "t4", "t5"]
+    assert called(to) == ["t2", "t3"]
+
+
+def test_what_is_wanted_of_the_tunnels_of_a_piece_that_cannot_be_read_is_known(handed_over):
+    """One that somebody has switched off stays off."""
+
+    def spoil(body):
+        piece = msgspec.msgpack.decode(body, type=GivenIke)
+        off = msgspec.structs.replace(piece.intents["t2"], state="down", off=True, next_attempt=None)
+        yield MessageKind.IKE, body_of(msgspec.structs.replace(piece, ike=piece.ike[:-1], intents=piece.intents | {"t2": off}))
+
+    to, left_out = handed_over(each(spoil))
+    assert [tunnel for tunnel, _ in left_out] == ["t2", "t3"]
+    assert called(to) == ["t3"]
+
+
 def ends(_body):
     yield MessageKind.REFUSED, body_of(UpgradeRefused("a fault"))
 

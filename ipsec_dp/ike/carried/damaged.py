@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound=Struct)
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
+NIL: Final = b"\xc0"  # of msgpack: it is not there
 NOWHERE: Final = -1  # a place that is none
 RECORDS: Final[dict[str, dict[str, type[Struct]]]] = {
     "ikev2": {"sas": m.IkeSaPart, "tables": m.TablePart, "wanted": m.WantedPart, "abilities": m.AbilitiesPart},
@@ -94,7 +95,7 @@ def readable(body: Buffer) -> CarriedIke:
     parts: dict[str, Any] = {}
     with wiped_on_error(parts.values()):
         for name, of in (("ikev2", m.Ikev2Part), ("ikev1", Ikev1Part)):
-            if name in fields and fields[name] != b"\xc0":
+            if name in fields and not (of is Ikev1Part and bytes(fields[name]) == NIL):
                 parts[name] = _part(fields.pop(name), of, RECORDS[name])
         empty = {"ikev2": m.Ikev2Part()}
         rest = msgspec.msgpack.decode(msgspec.msgpack.encode(fields | empty), type=CarriedIke)
