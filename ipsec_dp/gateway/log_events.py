@@ -34,7 +34,7 @@ EVENTS: Final[dict[str, str]] = {
     "upgrade_left_out": "what it negotiates anew, and why",
     "upgrade_file": "the configuration file says something else than what was in force, and is taken over next",
     "gateway_taken_over": "this process goes on in the place of another",
-    "upgrade_not_taken": "something beside the SAs (counters, monitors, MTUs, a device, packets) did not come along, and why",
+    "upgrade_not_taken": "something beside the SAs (counters, monitors, MTUs, a device, packets, IKE) did not come along, and why",
     "upgrade_rest": "SAs came along that nobody knows (`count`)",
     "upgrade_lingers": "the process before this one does not end",
     "upgrade_unsettled": "the host could not be made all that the configuration wants after an upgrade",

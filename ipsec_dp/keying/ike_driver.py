@@ -196,8 +196,8 @@ class IkeDriver:
         imported = import_ike(core, octets, now)
         for _, spi in imported.reserved:
             claim(spi)
-        self._carry_out(imported.actions)
         self.take_intents(intents)
+        self._carry_out(imported.actions)  # behind the intents, which know afterwards what could not be carried
         return imported.left_out
 
     def take_intents(self, intents: Mapping[str, IntentState]) -> None:

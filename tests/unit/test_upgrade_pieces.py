@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade.messages import GivenIke, GivenState, MessageKind, UpgradeRefused, body_of
 from ipsec_dp.gateway.upgrade.stream import HandOverChannel
 from ipsec_dp.ike.carried import carry
 from ipsec_dp.keying.ike_driver import IkeDriver
 from tests.ike.carried.crowds import keys, up_of
 from tests.ike.carried.test_bad_state import changed_model
-from tests.unit.carried_drivers import given, giver, taker
+from tests.unit.carried_drivers import Nothing, given, giver, taker
 
 UP, COUNT = 6, 7  # tunnels; one waits
 
@@ -28,10 +29,10 @@ def two_tunnels_each(monkeypatch):
 def handed_over(tmp_path):
     """What becomes of the messages when `change` has had them: the successor, and what it leaves out."""
 
-    def handed_over(change=lambda messages: messages) -> Any:
+    def handed_over(change=lambda messages: messages, children=None) -> Any:
         ours, theirs = HandOverChannel.pair()
         by, there = giver(tmp_path, UP, COUNT), HandOverChannel(theirs)
-        to = taker(there, tmp_path, COUNT)
+        to = taker(there, tmp_path, COUNT, children=children)
 
         def say() -> None:
             for kind, body in change(given(by)):
@@ -112,6 +113,36 @@ def test_the_tunnels_of_a_piece_that_cannot_be_read_are_named_and_begun_anew(han
     assert called(to) == ["t2", "t3"]
 
 
+def test_a_piece_that_nobody_foresaw_is_named_and_the_others_go_on(handed_over, monkeypatch):
+    """Whatever is raised where it is taken: nobody else has the SAs of the other pieces."""
+    take = IkeDriver.take
+
+    def failing(driver, core, octets, intents, claim):
+        if "t2" in intents:
+            raise OverflowError("a number that is too large")
+        return take(driver, core, octets, intents, claim)
+
+    monkeypatch.setattr(IkeDriver, "take", failing)
+    to, left_out = handed_over()
+    assert [tunnel for tunnel, _ in left_out] == ["t2", "t3"]
+    assert all("OverflowError: a number that is too large" in why for _, why in left_out)
+    assert up(to) == ["t0", "t1", "t4", "t5"]
+    assert called(to) == ["t2", "t3"]
+
+
+def test_what_is_wanted_of_the_tunnels_of_a_piece_that_cannot_be_read_is_known(handed_over):
+    """One that somebody has switched off stays off."""
+
+    def spoil(body):
+        piece = msgspec.msgpack.decode(body, type=GivenIke)
+        off = msgspec.structs.replace(piece.intents["t2"], state="down", off=True, next_attempt=None)
+        yield MessageKind.IKE, body_of(msgspec.structs.replace(piece, ike=piece.ike[:-1], intents=piece.intents | {"t2": off}))
+
+    to, left_out = handed_over(each(spoil))
+    assert [tunnel for tunnel, _ in left_out] == ["t2", "t3"]
+    assert called(to) == ["t3"]
+
+
 def ends(_body):
     yield MessageKind.REFUSED, body_of(UpgradeRefused("a fault"))
 
@@ -140,3 +171,16 @@ def test_no_octets_of_a_piece_are_left(handed_over, monkeypatch):
     handed_over()
     assert len(had) == 2 * 3
     assert not any(map(any, had))
+
+
+class FullForOne(Nothing):
+    """A data plane that has no room for the SAs of one tunnel."""
+
+    def install_inbound(self, action):
+        if action.tunnel == "t2":
+            raise DataPlaneError(12, "no room")
+
+
+def test_why_a_child_sa_could_not_be_carried_is_said_of_its_tunnel(handed_over):
+    to, _ = handed_over(children=FullForOne())
+    assert [to.engine.ike.status(f"t{number}").last_error for number in range(4)] == [None, None, "no room", None]

@@ -330,8 +330,11 @@ class Successor:
             try:
                 taken = engine.ike.take(engine.core, given.ike, given.intents, claim)
                 left_out += [LeftBehind(each.tunnel, each.why) for each in taken]
-            except IkeError as error:
-                left_out += [LeftBehind(each, str(error)) for each in given.intents]
+            except Exception as error:  # noqa: BLE001 - as in `without`: those of the other pieces go on
+                why = str(error) if isinstance(error, IkeError) else str(unexpected("taking a piece of the IKE SAs", error))
+                log.warning("a piece of the IKE SAs did not come along: %s", why, extra=told("upgrade_not_taken"))
+                left_out += [LeftBehind(each, why) for each in given.intents]
+                without("what is wanted of tunnels", partial(engine.ike.take_intents, given.intents))
         return left_out
 
     async def _settle(

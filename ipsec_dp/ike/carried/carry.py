@@ -6,14 +6,16 @@ goes on reserves a stride of SK IVs for it, behind which the import begins. The 
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from ipsec_dp.ike.actions import InstallInbound, InstallOutbound
 from ipsec_dp.ike.carried.envelope import open_model, seal_model
 from ipsec_dp.ike.carried.ikev2 import Ikev2Export, Ikev2Source
 from ipsec_dp.ike.carried.ikev2_import import Ikev2Import
 from ipsec_dp.ike.carried.keys import KeysOf, no_keys
-from ipsec_dp.ike.carried.model import ChoicePart
+from ipsec_dp.ike.carried.model import ChoicePart, LeftOut
 from ipsec_dp.ike.carried.part import UNSOUND, CarriedStateError
 from ipsec_dp.ike.carried.pieces import AT_ONCE, Piece, pieces_of
 from ipsec_dp.ike.carried.places import check_places
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from ipsec_dp.ike.actions import Action
     from ipsec_dp.ike.carried.ikev1 import Ikev1Export
     from ipsec_dp.ike.carried.ikev1_import import Ikev1Import
-    from ipsec_dp.ike.carried.model import LeftOut
     from ipsec_dp.ike.carried.part import CarriedPart
     from ipsec_dp.ike.carried.serials import Serials
     from ipsec_dp.ike.manager import IkeManager
@@ -89,21 +90,31 @@ class IkeSource:
         return pieces_of(self._ikev2.sessions, self._peerings, AT_ONCE)
 
     def each(self, pieces: Iterable[Piece]) -> Iterator[ExportedIke]:
-        """Each of `pieces` in turn; it is retired when it is given."""
+        """Each of `pieces` in turn; it is retired when it is given. In the place of one that cannot be exported is one that says
+        so of its tunnels."""
         for number, piece in enumerate(pieces):
-            yield self._export(piece, first=number == 0)
+            try:
+                exported = self._export(piece, first=number == 0)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other pieces go on
+                self._retire(piece)
+                why = f"it could not be handed over ({type(error).__name__})"
+                unsound = [LeftOut(tunnel=tunnel, spi_i=b"", why=why) for tunnel in piece.tunnels]
+                exported = self._export(Piece([], []), unsound, first=number == 0)
+            yield exported
 
     @property
     def _peerings(self) -> list[Peering]:
         return [] if self._ikev1 is None else self._ikev1.peerings
 
-    def _export(self, piece: Piece, *, first: bool) -> ExportedIke:
+    def _export(self, piece: Piece, unsound: Iterable[LeftOut] = (), *, first: bool) -> ExportedIke:
         ikev2, ikev1 = Ikev2Export(self._ikev2, piece.sessions, first=first), self._ikev1
-        left_out = self.left_out if first else []
+        left_out = [*(self.left_out if first else ()), *unsound]
         parts: list[CarriedPart] = []
         try:
             parts.append(of_ikev2 := ikev2.part())
-            of_ikev1 = None if ikev1 is None else ikev1.part(piece.peerings, first=first)
+            of_ikev1 = None if ikev1 is None else ikev1.part(piece.peerings, ikev2.left_out, first=first)
+            if of_ikev1 is not None:
+                parts.append(of_ikev1)
             choices = [_choice_part(*each) for each in self._core.choices.items()] if first else []
             model = CarriedIke(
                 at=self._now,
@@ -119,10 +130,14 @@ class IkeSource:
             for part in parts:
                 part.wipe()
         if self._stopped:
-            ikev2.retire()
-            if ikev1 is not None:
-                ikev1.retire(piece.peerings)
-        return ExportedIke(octets, tuple(left_out), serials_of(model))
+            self._retire(piece)
+        # The import says the last by itself, and of whoever belongs to them.
+        return ExportedIke(octets, (*left_out, *ikev2.left_out), serials_of(model))
+
+    def _retire(self, piece: Piece) -> None:
+        Ikev2Export(self._ikev2, piece.sessions, first=False).retire()
+        if self._ikev1 is not None:
+            self._ikev1.retire(piece.peerings)
 
 
 def export_ike(core: CarriedCore, now: float, keys: KeysOf = no_keys, *, stride: int | None = None) -> ExportedIke:
@@ -146,8 +161,9 @@ def _choice_part(tunnel: str, choice: VersionChoice) -> ChoicePart:
 
 
 def import_ike(core: CarriedCore, octets: bytearray, now: float, admit: Callable[[Serials], None] | None = None) -> ImportedIke:
-    """Into a core that has its peers and nothing else. The octets are wiped, whatever comes of it. `admit`: `LastExport.admit`,
-    without which no state of a source that goes on is imported. Raises CarriedStateError, and the core is as it was."""
+    """Into a core that has its peers, and of IKE SAs none but those of earlier pieces. The octets are wiped, whatever comes of it.
+    `admit`: `LastExport.admit`, without which no state of a source that goes on is imported. Raises CarriedStateError, and the core
+    is as it was."""
     try:
         model = open_model(octets)
     finally:
@@ -159,30 +175,48 @@ def import_ike(core: CarriedCore, octets: bytearray, now: float, admit: Callable
 
 
 def _imported(model: CarriedIke, core: CarriedCore, now: float, admit: Callable[[Serials], None] | None) -> ImportedIke:
-    ikev2, ikev1 = _made(model, core, now)
-    if admit is not None:
-        admit(serials_of(model))
-    elif is_reserved(model):
-        raise CarriedStateError("the state is of a source that goes on, and nobody says whether there was a later export")
-    ikev2.commit(model.last_number)
-    left_out, actions, reserved = [*model.left_out, *ikev2.left_out], ikev2.actions(), ikev2.reserved
+    actions: list[Action] = []
+    with ExitStack() as unmade:
+        ikev2, ikev1 = _made(model, core, now, actions, unmade)
+        if admit is not None:
+            admit(serials_of(model))
+        elif is_reserved(model):
+            raise CarriedStateError("the state is of a source that goes on, and nobody says whether there was a later export")
+        unmade.pop_all()
+    ikev2.commit(model.last_number)  # nothing behind this is to fail
+    left_out, reserved = [*model.left_out, *ikev2.left_out], ikev2.reserved
     if ikev1 is not None:
         ikev1.commit()
-        left_out, actions, reserved = left_out + ikev1.left_out, actions + ikev1.actions(), reserved + ikev1.reserved
+        left_out, reserved = left_out + ikev1.left_out, reserved + ikev1.reserved
     for one in model.choices:
         if one.tunnel in core.choices:
             core.choices[one.tunnel].resume((one.fallen, one.first, one.reason))
     return ImportedIke(tuple(left_out), actions, tuple(reserved))
 
 
-def _made(model: CarriedIke, core: CarriedCore, now: float) -> tuple[Ikev2Import, Ikev1Import | None]:
+def _made(
+    model: CarriedIke, core: CarriedCore, now: float, actions: list[Action], unmade: ExitStack
+) -> tuple[Ikev2Import, Ikev1Import | None]:
+    """With `actions`, which it fills. `unmade` wipes it all where nothing comes of it."""
+    unmade.callback(_wipe_keys, actions)
     try:
         check_places(model)
         ikev2, ikev1 = Ikev2Import(model.ikev2, core.ikev2, now), None
-        if model.ikev1 is not None and model.ikev1.peerings:
+        unmade.callback(ikev2.wipe)
+        actions.extend(ikev2.actions())
+        if model.ikev1 is not None and (model.ikev1.peerings or model.ikev1.counts or model.ikev1.retransmissions):
             from ipsec_dp.ike.carried.ikev1_import import Ikev1Import
 
             ikev1 = Ikev1Import(model.ikev1, core.with_ikev1(), now)
+            unmade.callback(ikev1.wipe)
+            actions.extend(ikev1.actions())
     except UNSOUND as error:
         raise CarriedStateError(f"the state says what cannot be: {type(error).__name__}") from None
     return ikev2, ikev1
+
+
+def _wipe_keys(actions: Iterable[Action]) -> None:
+    """Of SAs that nobody installs."""
+    for one in actions:
+        if isinstance(one, InstallInbound | InstallOutbound):
+            one.keymat[:] = bytes(len(one.keymat))

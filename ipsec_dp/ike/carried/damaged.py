@@ -12,6 +12,7 @@ from msgspec import Raw, Struct
 
 from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.carried.isakmp_model import Ikev1Part, PeeringPart
+from ipsec_dp.ike.carried.part import wiped_on_error
 from ipsec_dp.ike.carried.whole import CarriedIke
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound=Struct)
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
+NIL: Final = b"\xc0"  # of msgpack: it is not there
 NOWHERE: Final = -1  # a place that is none
 RECORDS: Final[dict[str, dict[str, type[Struct]]]] = {
     "ikev2": {"sas": m.IkeSaPart, "tables": m.TablePart, "wanted": m.WantedPart, "abilities": m.AbilitiesPart},
@@ -29,14 +31,14 @@ RECORDS: Final[dict[str, dict[str, type[Struct]]]] = {
 """The lists whose records are each by itself."""
 
 
-class _Named(Struct):
-    """What is said of a record that cannot be read."""
+class SpoiledRecord(Struct):
+    """What is said of a record that cannot be read, or made."""
 
     tunnel: str = ""
     spi_i: bytes = b""
 
 
-def _no_sa(named: _Named) -> m.IkeSaPart:
+def no_sa(named: SpoiledRecord) -> m.IkeSaPart:
     """Of no table: nothing else is taken with it."""
     nowhere, nobody = m.EndValue(b"", 0, 0), (m.IdentityValue(0, b""), m.IdentityValue(0, b""))
     return m.IkeSaPart(
@@ -62,12 +64,27 @@ def _no_sa(named: _Named) -> m.IkeSaPart:
     )
 
 
-INSTEAD: Final[dict[type[Struct], Callable[[_Named], Struct]]] = {
-    m.IkeSaPart: _no_sa,
-    m.TablePart: lambda _: m.TablePart(holder=NOWHERE, children=[], all=[]),
+def no_table(_: SpoiledRecord) -> m.TablePart:
+    """Of nobody, so that those that have it are left out."""
+    return m.TablePart(holder=NOWHERE, children=[], all=[])
+
+
+def no_peering(named: SpoiledRecord) -> PeeringPart:
+    """Of no ISAKMP SA."""
+    return PeeringPart(tunnel=named.tunnel, sessions=[], sas=[], wanted=m.WantedPart(), wait_until=0.0)
+
+
+def left_out(named: SpoiledRecord, error: Exception) -> m.LeftOut:
+    """What an export says of one in whose place it put one of these."""
+    return m.LeftOut(tunnel=named.tunnel, spi_i=named.spi_i, why=f"it could not be handed over ({type(error).__name__})")
+
+
+INSTEAD: Final[dict[type[Struct], Callable[[SpoiledRecord], Struct]]] = {
+    m.IkeSaPart: no_sa,
+    m.TablePart: no_table,
     m.WantedPart: lambda _: m.WantedPart(),
     m.AbilitiesPart: lambda _: m.AbilitiesPart(complaints=(0.0, 0.0)),
-    PeeringPart: lambda named: PeeringPart(tunnel=named.tunnel, sessions=[], sas=[], wanted=m.WantedPart(), wait_until=0.0),
+    PeeringPart: no_peering,
 }
 """What keeps the place of a record; no IKE SA names it."""
 
@@ -76,12 +93,13 @@ def readable(body: Buffer) -> CarriedIke:
     """Raises one of UNREADABLE: it is not the records alone."""
     fields = msgspec.msgpack.decode(body, type=dict[str, Raw])
     parts: dict[str, Any] = {}
-    for name, of in (("ikev2", m.Ikev2Part), ("ikev1", Ikev1Part)):
-        if name in fields and fields[name] != b"\xc0":
-            parts[name] = _part(fields.pop(name), of, RECORDS[name])
-    empty = {"ikev2": m.Ikev2Part()}
-    rest = msgspec.msgpack.decode(msgspec.msgpack.encode(fields | empty), type=CarriedIke)
-    return msgspec.structs.replace(rest, **parts)
+    with wiped_on_error(parts.values()):
+        for name, of in (("ikev2", m.Ikev2Part), ("ikev1", Ikev1Part)):
+            if name in fields and not (of is Ikev1Part and bytes(fields[name]) == NIL):
+                parts[name] = _part(fields.pop(name), of, RECORDS[name])
+        empty = {"ikev2": m.Ikev2Part()}
+        rest = msgspec.msgpack.decode(msgspec.msgpack.encode(fields | empty), type=CarriedIke)
+        return msgspec.structs.replace(rest, **parts)
 
 
 def _part(octets: Raw, of: type[P], records: dict[str, type[Struct]]) -> P:
@@ -115,8 +133,8 @@ def _without(sa: m.IkeSaPart, spoiled: dict[str, set[int]]) -> m.IkeSaPart:
     return msgspec.structs.replace(sa, **gone) if gone else sa
 
 
-def _named(octets: Raw) -> _Named:
+def _named(octets: Raw) -> SpoiledRecord:
     try:
-        return msgspec.msgpack.decode(octets, type=_Named)
+        return msgspec.msgpack.decode(octets, type=SpoiledRecord)
     except UNREADABLE:
-        return _Named()
+        return SpoiledRecord()

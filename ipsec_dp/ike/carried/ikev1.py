@@ -12,7 +12,9 @@ from msgspec.structs import replace
 from ipsec_dp.ike.carried import isakmp_model as i
 from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.carried import values as v
+from ipsec_dp.ike.carried.damaged import SpoiledRecord, left_out, no_peering
 from ipsec_dp.ike.carried.keys import KeysOf, from_date
+from ipsec_dp.ike.carried.part import wiped_on_error
 from ipsec_dp.ike.carried.wishes import wanted_part
 from ipsec_dp.ike.v1.deadlines import IsakmpDeadlines
 from ipsec_dp.ike.v1.keymat import Skeyids
@@ -47,18 +49,19 @@ class Ikev1Export:
             running = [one for each in peerings for one in each.sessions]
             self.left_out += [m.LeftOut(tunnel=one.peer.tunnel, spi_i=one.sa.cookie_i, why=_RUNNING) for one in running]
 
-    def part(self, peerings: Sequence[Peering], *, first: bool) -> i.Ikev1Part:
-        """These, and with the `first` of them what is of none; the source is as it was."""
+    def part(self, peerings: Sequence[Peering], unsound: list[m.LeftOut], *, first: bool) -> i.Ikev1Part:
+        """These, and with the `first` of them what is of none; the source is as it was. `unsound` gets those that cannot be
+        exported, in whose places is what no import takes."""
         counts, retransmissions = self._manager.tallies() if first else ({}, {})
+        part = i.Ikev1Part(counts=counts, retransmissions=retransmissions)
         places: dict[object, tuple[int, int]] = {}
-        for place, one in enumerate(peerings):
-            places |= {one: (place, -1)} | {session: (place, number) for number, session in enumerate(one.sessions)}
-        return i.Ikev1Part(
-            peerings=list(map(self._peering, peerings)),
-            due=[places[owner] for owner in self._due if owner in places] if places else [],
-            counts=counts,
-            retransmissions=retransmissions,
-        )
+        with wiped_on_error((part,)):
+            part.peerings.extend(self._peering(one, unsound) for one in peerings)
+            for place, (one, made) in enumerate(zip(peerings, part.peerings, strict=True)):
+                if made.sessions or made.last:
+                    places |= {one: (place, -1)} | {session: (place, number) for number, session in enumerate(one.sessions)}
+            part.due.extend(places[owner] for owner in (self._due if places else ()) if owner in places)
+            return part
 
     @staticmethod
     def retire(peerings: Sequence[Peering]) -> None:
@@ -69,12 +72,25 @@ class Ikev1Export:
                 if session.sa.keys is not None:
                     session.sa.keys.wipe()
 
-    def _peering(self, peering: Peering) -> i.PeeringPart:
+    def _peering(self, peering: Peering, unsound: list[m.LeftOut]) -> i.PeeringPart:
+        sessions, sas = list[i.IsakmpSaPart](), list[i.IpsecSaPart]()
+        try:
+            with wiped_on_error(sessions), wiped_on_error(sas):
+                sessions.extend(self._session(one, peering) for one in peering.sessions)
+                sas.extend(self._ipsec_sa(one, peering) for one in peering.sas.values())
+                return self._whole_peering(peering, sessions, sas)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+            named = SpoiledRecord(peering.peer.tunnel)
+            unsound.append(left_out(named, error))
+            return no_peering(named)
+
+    def _whole_peering(self, peering: Peering, sessions: list[i.IsakmpSaPart], sas: list[i.IpsecSaPart]) -> i.PeeringPart:
+        """`last` has no keys."""
         return i.PeeringPart(
             tunnel=peering.peer.tunnel,
-            sessions=[self._session(one, peering) for one in peering.sessions],
+            sessions=sessions,
             last=None if peering.last is None else self._session(peering.last, peering),
-            sas=[self._ipsec_sa(one, peering) for one in peering.sas.values()],
+            sas=sas,
             wanted=wanted_part(peering.wanted),
             account=None if peering.account is None else peering.account.level,
             seen={number: v.pair_values(pairs) for number, pairs in peering.seen.items()},
@@ -94,9 +110,6 @@ class Ikev1Export:
             suite=v.suite_value(sa.suite),
             method=sa.method,
             exchange=sa.exchange,
-            keys=None
-            if sa.keys is None
-            else i.IsakmpKeysPart(**{one.name: getattr(sa.keys, one.name)[:] for one in fields(Skeyids)}),
             last_block=sa.last_block,
             started=sa.started,
             established_at=sa.established_at,
@@ -130,6 +143,7 @@ class Ikev1Export:
             exchanges=[_quick_part(one) for one in context.exchanges.values()],
             seen=sorted(context.seen),
             replaced=context.replaced,
+            keys=_keys_part(sa.keys),  # last: nothing fails behind them, which would leave copies
         )
 
     def _times(self, context: IsakmpContext, peering: Peering) -> dict[str, float]:
@@ -165,6 +179,10 @@ class Ikev1Export:
             keymat_in=bytearray(keymat_in),
             keymat_out=bytearray(keymat_out),
         )
+
+
+def _keys_part(keys: Skeyids | None) -> i.IsakmpKeysPart | None:
+    return None if keys is None else i.IsakmpKeysPart(**{one.name: getattr(keys, one.name)[:] for one in fields(Skeyids)})
 
 
 def _waiting_part(waiting: Waiting | None) -> i.WaitingPart | None:

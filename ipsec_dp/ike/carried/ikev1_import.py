@@ -30,6 +30,8 @@ from ipsec_dp.ike.v1.states import IpsecSaState, IsakmpState
 from ipsec_dp.ike.v1.wire import COOKIE, ExchangeMode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ipsec_dp.ike.v1.manager import IsakmpManager
 
 S: Final = IsakmpState
@@ -45,6 +47,16 @@ class Ikev1Import:
         self.left_out: list[m.LeftOut] = []
         self.reserved: list[tuple[str, int]] = []
         self._peerings: list[tuple[i.PeeringPart, Peering]] = []
+        self._cookies: set[bytes] = set()
+        self._numbers: set[int] = set()
+        try:
+            self._make()
+        except BaseException:
+            self.wipe()
+            raise
+
+    def _make(self) -> None:
+        part, manager = self._part, self._manager
         for one in part.peerings:
             why, reserved = "its tunnel is no longer configured, or speaks another version", len(self.reserved)
             try:
@@ -59,6 +71,11 @@ class Ikev1Import:
         made = {id(one): peering for one, peering in self._peerings}
         due = [(made.get(id(part.peerings[place])), number) for place, number in part.due]
         self._due = [one if number < 0 else one.sessions[number] for one, number in due if one is not None]
+
+    def wipe(self) -> None:
+        """As `Ikev2Import.wipe`."""
+        for _, peering in self._peerings:
+            _wipe(peering)
 
     def commit(self) -> None:
         """They are the manager's."""
@@ -77,39 +94,56 @@ class Ikev1Import:
             if part.calling and peering.current is None:
                 self._manager.gateway.call(peering, self._now)
 
-    def actions(self) -> list[Action]:
+    def actions(self) -> Iterator[Action]:
         """As `Ikev2Import.actions`."""
-        found: list[Action] = []
         for part, peering in self._peerings:
             for one in part.sas:
-                found += _installs(one, peering)
+                yield from _installs(one, peering)
             for session in peering.sessions:
-                found += [
-                    ExpectInbound(part.tunnel, each.spi_in, session.path, session.udp)
-                    for each in session.exchanges.values()
-                    if each.initiator and each.stage is QuickStage.ASKED
-                ]
-        return found
+                for each in session.exchanges.values():
+                    if each.initiator and each.stage is QuickStage.ASKED:
+                        yield ExpectInbound(part.tunnel, each.spi_in, session.path, session.udp)
 
     def _peering(self, part: i.PeeringPart) -> Peering:
         peer = self._manager.peer(part.tunnel)
         if peer is None or not (part.sessions or part.last):
             raise ValueError("nobody is known of whom this is")
         peering = Peering(self._manager.gateway, peer, None)
-        peering.sas = {one.number: _ipsec_sa(one) for one in part.sas}
-        peering.sessions = [self._session(one, peering) for one in part.sessions]
+        try:
+            self._fill(peering, part)
+        except BaseException:
+            _wipe(peering)
+            raise
+        return peering
+
+    def _fill(self, peering: Peering, part: i.PeeringPart) -> None:
+        for one in part.sas:
+            if one.number in self._numbers or self._manager.has_number(one.number):
+                raise ValueError("two IPsec SAs of one number")
+            self._numbers.add(one.number)
+            peering.sas[one.number] = _ipsec_sa(one)
+        for each in part.sessions:
+            peering.sessions.append(self._session(each, peering))
         peering.last = None if part.last is None else self._session(part.last, peering, closed=True)
         peering.wanted.resume(wanted_parts(part.wanted))
         peering.seen = {number: v.pairs_of(pairs) for number, pairs in part.seen.items()}
         peering.wait_until = part.wait_until
         peering.key = self._manager.key_of(peering.sessions[0] if peering.sessions else peering.last)  # type: ignore[arg-type]
-        return peering
 
     def _session(self, part: i.IsakmpSaPart, peering: Peering, *, closed: bool = False) -> IsakmpContext:
-        candidates, sa = Candidates((peering.peer,)), _isakmp_sa(part, closed=closed)
-        if self._manager.has_cookie(sa.own_cookie):
-            raise ValueError("two ISAKMP SAs of one cookie")
-        context = IsakmpContext(self._manager.gateway, candidates, sa, v.path_of(part.path), self._now, part.number)
+        sa = _isakmp_sa(part, closed=closed)
+        try:
+            if sa.own_cookie in self._cookies or self._manager.has_cookie(sa.own_cookie):
+                raise ValueError("two ISAKMP SAs of one cookie")
+            self._cookies.add(sa.own_cookie)
+            return self._context(part, sa, peering, closed=closed)
+        except BaseException:
+            sa.wipe()
+            raise
+
+    def _context(self, part: i.IsakmpSaPart, sa: IsakmpSa, peering: Peering, *, closed: bool) -> IsakmpContext:
+        candidates, path = Candidates((peering.peer,)), v.path_of(part.path)
+        context = IsakmpContext(self._manager.gateway, candidates, sa, path, self._now, part.number)
         sa.started, context.nat, context.peering = part.started, v.nat_of(part.nat), peering
         cookie, end = part.request_key
         context.request_key = cookie, v.endpoint(end)
@@ -137,7 +171,7 @@ class Ikev1Import:
         for one in part.exchanges:
             context.exchanges[one.message_id] = _quick(one, peering)
             if one.initiator and QuickStage(one.stage) is QuickStage.ASKED:
-                self.reserved.append((peering.peer.tunnel, one.spi_in))
+                self.reserved.append((peering.peer.tunnel, v.spi_of(one.spi_in)))
         for state in (S.CLOSED,) if closed else _UP:
             context.enter(state)
         return context
@@ -146,23 +180,29 @@ class Ikev1Import:
 def _isakmp_sa(part: i.IsakmpSaPart, *, closed: bool) -> IsakmpSa:
     if len(part.cookie_i) != COOKIE or len(part.cookie_r) != COOKIE or closed == (part.keys is not None):
         raise ValueError("an ISAKMP SA without cookies or keys")
-    keys = None if part.keys is None else Skeyids(**{one.name: getattr(part.keys, one.name)[:] for one in fields(Skeyids)})
-    suite = v.ike_suite_of(part.suite)
-    if keys is not None and len(keys.cipher) != suite.encryption.key:
+    suite, exchange = v.ike_suite_of(part.suite), ExchangeMode(part.exchange)
+    if part.keys is not None and len(part.keys.cipher) != suite.encryption.key:
         raise ValueError("a key that is too long or too short")
+    keys = None if part.keys is None else Skeyids(**{one.name: getattr(part.keys, one.name)[:] for one in fields(Skeyids)})
     return IsakmpSa(
         part.initiator,
         part.cookie_i,
         part.cookie_r,
         suite,
         part.method,
-        ExchangeMode(part.exchange),
+        exchange,
         keys,
         part.last_block,
         part.started,
         part.established_at,
         part.life_s,
     )
+
+
+def _wipe(peering: Peering) -> None:
+    """Whatever its ISAKMP SAs have of keys."""
+    for session in peering.sessions:
+        session.sa.wipe()
 
 
 def _known(times: dict[str, float], names: tuple[str, ...]) -> dict[str, float]:
@@ -209,8 +249,8 @@ def _ipsec_sa(part: i.IpsecSaPart) -> IpsecSa:
     suite, pair = v.esp_suite_of(part.suite), v.pair_of(part.pair)
     return IpsecSa(
         part.number,
-        part.spi_in,
-        part.spi_out,
+        v.spi_of(part.spi_in),
+        v.spi_of(part.spi_out),
         suite,
         part.initiator,
         pair,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import fields
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -10,7 +11,9 @@ from msgspec.structs import replace
 
 from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.carried import values as v
+from ipsec_dp.ike.carried.damaged import SpoiledRecord, left_out, no_sa, no_table
 from ipsec_dp.ike.carried.keys import KeysOf, from_date
+from ipsec_dp.ike.carried.part import wiped_on_error
 from ipsec_dp.ike.carried.tasks import Exporting, task_part, their_series_part
 from ipsec_dp.ike.carried.windows import window_part
 from ipsec_dp.ike.carried.wishes import wanted_part
@@ -20,7 +23,7 @@ from ipsec_dp.ike.v2.followup import SerialTask
 from ipsec_dp.ike.v2.sa import Child, State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.manager import IkeManager
@@ -63,12 +66,14 @@ class Ikev2Source:
 
 
 class Ikev2Export:
-    """Some of its IKE SAs with all that they name; `first`: and what is of none, which goes with the first of them."""
+    """Some of its IKE SAs with all that they name; `first`: and what is of none, which goes with the first of them. In the place of
+    one that cannot be exported is what no import takes, which leaves out whoever belongs to it; `left_out` says why."""
 
     def __init__(self, source: Ikev2Source, sessions: Sequence[IkeSession], *, first: bool) -> None:
         self._now, self._keys, self._stride = source.now, source.keys, source.stride
         self._source, self._manager, self._first = source, source.manager, first
         self.sessions = sessions
+        self.left_out: list[m.LeftOut] = []
         self._known = Exporting({session: place for place, session in enumerate(sessions)}, {})
         self._tables: dict[int, tuple[int, ChildTable]] = {}
         self._having: dict[int, int] = {}  # the place of the first IKE SA that has a table
@@ -77,20 +82,22 @@ class Ikev2Export:
 
     def part(self) -> m.Ikev2Part:
         """The source is as it was."""
-        sas = [self._sa(session) for session in self.sessions]
-        tables = [self._table(table) for _, table in self._tables.values()]
-        held = {one.number for part in tables for one in part.children}
-        loose = self._loose(held)
-        due = sorted((one for one in self.sessions if one in self._source.due), key=self._source.due.__getitem__)
-        part = m.Ikev2Part(
-            sas=sas,
-            tables=tables,
-            loose=loose,
-            wanted=[wanted_part(one) for _, one in self._wanted.values()],
-            abilities=[_abilities_part(one) for _, one in self._abilities.values()],
-            due=[self._known.places[one] for one in due],
-        )
-        return self._with_the_rest(part) if self._first else part
+        part = m.Ikev2Part()
+        with wiped_on_error((part,)):
+            part.sas.extend(map(self._sa, self.sessions))
+            part.tables.extend(self._table(table) for _, table in self._tables.values())
+            part.loose.extend(self._loose({one.number for table in part.tables for one in table.children}))
+            due = sorted((one for one in self.sessions if one in self._source.due), key=self._source.due.__getitem__)
+            part.wanted.extend(wanted_part(one) for _, one in self._wanted.values())
+            part.abilities.extend(_abilities_part(one) for _, one in self._abilities.values())
+            part.due.extend(self._known.places[one] for one in due)
+            return self._with_the_rest(part) if self._first else part
+
+    def _cannot_be(self, session: Context, error: Exception) -> SpoiledRecord:
+        """It is said, and what is said of it in its place."""
+        named = SpoiledRecord(session.peer.tunnel, session.sa.spi_i)
+        self.left_out.append(left_out(named, error))
+        return named
 
     def _with_the_rest(self, part: m.Ikev2Part) -> m.Ikev2Part:
         counts, retransmissions = self._manager.tallies()
@@ -113,6 +120,13 @@ class Ikev2Export:
     # ---- an IKE SA
 
     def _sa(self, session: IkeSession) -> m.IkeSaPart:
+        try:
+            return self._whole_sa(session)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+            return no_sa(self._cannot_be(session, error))
+
+    def _whole_sa(self, session: IkeSession) -> m.IkeSaPart:
+        """Its keys come last: nothing fails behind them, which would leave copies."""
         sa, handshake, succession = session.sa, session.handshake, session.succession
         if sa.suite is None or session.ends.identities is None:
             raise ValueError("an IKE SA that is up, and has no suite or no identities")
@@ -125,8 +139,6 @@ class Ikev2Export:
             spi_i=sa.spi_i,
             spi_r=sa.spi_r,
             suite=v.suite_value(sa.suite),
-            keys=_keys_part(sa),
-            kept=None if sa.kept is None else m.KeptKeysPart(encryption=sa.kept[0][:], integrity=sa.kept[1][:]),
             sk_iv=self._sk_iv(sa),
             started=sa.started,
             established_at=sa.established_at,
@@ -154,6 +166,8 @@ class Ikev2Export:
             reprieved=session.deadlines.reprieved,
             exchange=session.exchange,
             withstood=self._manager.downgrades.ever(session.peer, session.ends.identities),
+            kept=None if sa.kept is None else m.KeptKeysPart(encryption=sa.kept[0][:], integrity=sa.kept[1][:]),
+            keys=_keys_part(sa),
         )
 
     def _sk_iv(self, sa: IkeSa) -> m.Exact | m.Reserved | None:
@@ -176,24 +190,34 @@ class Ikev2Export:
     # ---- CHILD_SAs
 
     def _table(self, table: ChildTable) -> m.TablePart:
+        children: list[m.ChildPart] = []
+        try:
+            with wiped_on_error(children):
+                return self._whole_table(table, children)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+            return no_table(self._cannot_be(self.sessions[self._having[id(table)]], error))
+
+    def _whole_table(self, table: ChildTable, children: list[m.ChildPart]) -> m.TablePart:
         came, went = table.changes
         holder = self._known.place(table.holder)
+        children.extend(self._child(child) for child in table.values() if child.table is table)
         return m.TablePart(
             holder=self._having[id(table)] if holder is None else holder,
-            children=[self._child(child) for child in table.values() if child.table is table],
+            children=children,
             all=[self._known.named.setdefault(number, child).number for number, child in table.items()],
             came={number: v.pair_values(pairs) for number, pairs in came.items()},
             went=went,
             busy=table.busy,
         )
 
-    def _loose(self, held: set[int]) -> list[m.ChildPart]:
-        """Those that are in no table, and what they name in turn."""
-        found: dict[int, m.ChildPart] = {}
-        while more := [child for number, child in self._known.named.items() if number not in held and number not in found]:
+    def _loose(self, held: set[int]) -> Iterator[m.ChildPart]:
+        """Those that are in no table, and what they name in turn. One that cannot be exported is not there for whoever names it."""
+        seen = held.copy()
+        while more := [child for number, child in self._known.named.items() if number not in seen]:
             for child in more:
-                found[child.number] = self._child(child)
-        return list(found.values())
+                seen.add(child.number)
+                with suppress(Exception):
+                    yield self._child(child)
 
     def _child(self, child: Child) -> m.ChildPart:
         here = child.table is not None and child.installed

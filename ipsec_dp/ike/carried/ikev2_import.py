@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cryptography import x509
 
-from ipsec_dp.ike.actions import NO_SPI, Action, Cause, InstallInbound, InstallOutbound, SwitchOutbound
+from ipsec_dp.ike.actions import Action, Cause, InstallInbound, InstallOutbound, SwitchOutbound
 from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.carried import values as v
+from ipsec_dp.ike.carried.ike_keys import ike_sa_of, wipe_session
 from ipsec_dp.ike.carried.ikev2 import TIMES
 from ipsec_dp.ike.carried.keys import to_date
 from ipsec_dp.ike.carried.part import UNSOUND
@@ -20,7 +20,6 @@ from ipsec_dp.ike.carried.tasks import Importing, task_of, their_series_of
 from ipsec_dp.ike.carried.windows import fill_window
 from ipsec_dp.ike.carried.wishes import wanted_parts
 from ipsec_dp.ike.peer_table import Candidates
-from ipsec_dp.ike.post_quantum import IkeProtection, Withstands
 from ipsec_dp.ike.suites import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v2 import resources
@@ -30,20 +29,15 @@ from ipsec_dp.ike.v2.context import expected_on
 from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.downgrades import Withstood
 from ipsec_dp.ike.v2.exchanges import UnprovenError
-from ipsec_dp.ike.v2.keymat import IkeKeys
-from ipsec_dp.ike.v2.protect import protection
-from ipsec_dp.ike.v2.sa import Child, ChildState, IkeSa, State
+from ipsec_dp.ike.v2.sa import Child, ChildState, State
 from ipsec_dp.ike.v2.session import IkeSession
-from ipsec_dp.ike.v2.sk_iv import SkIvs
 from ipsec_dp.ike.v2.standing import Abilities, Ends
-from ipsec_dp.ike.v2.wire import IKE_SPI
 from ipsec_dp.ike.wanted import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from ipsec_dp.ike.manager import IkeManager
-    from ipsec_dp.ike.suites import IkeSuite
 
 T = TypeVar("T")
 S: Final = State
@@ -73,9 +67,24 @@ class Ikev2Import:
         self._why: dict[int, str] = {}  # by the place of an IKE SA that cannot be
         self._spis: set[bytes] = set()
         self._unsound: set[int] = set()  # places of tables
-        self._make_children()
         self._sessions: list[IkeSession | None] = []
-        self._sessions += [self._tried(place, partial(self._session, one)) for place, one in enumerate(part.sas)]
+        self._lengths = v.lengths_of(part.lengths)
+        self._withstood = [
+            Withstood(one.tunnel, v.identities_of((one.ours, one.theirs)), one.ever)
+            for one in part.withstood
+            if manager.peer(one.tunnel) is not None
+        ]
+        try:
+            self._make()
+        except BaseException:
+            self.wipe()
+            raise
+
+    def _make(self) -> None:
+        part = self._part
+        self._make_children()
+        for place, one in enumerate(part.sas):
+            self._sessions.append(self._tried(place, partial(self._session, one)))
         self._known.sas = self._sessions
         self._leave_out()
         self._fill_tables()
@@ -84,12 +93,6 @@ class Ikev2Import:
                 self._tried(place, partial(self._connect, place, one, session))
         self._leave_out()
         self._due = [self._sessions[place] for place in part.due]
-        self._lengths = v.lengths_of(part.lengths)
-        self._withstood = [
-            Withstood(one.tunnel, v.identities_of((one.ours, one.theirs)), one.ever)
-            for one in part.withstood
-            if manager.peer(one.tunnel) is not None
-        ]
 
     def _tried(self, place: int, step: Callable[[], T]) -> T | None:
         """None: it cannot be."""
@@ -110,11 +113,17 @@ class Ikev2Import:
                 one, session = self._part.sas[place], self._sessions[place]
                 self._sessions[place] = None
                 if session is not None:
-                    session.sa.wipe()
+                    wipe_session(session)
                 if session is not None or place in self._why:
                     why = self._why.get(place, "what it belongs to says what cannot be")
                     self.left_out.append(m.LeftOut(tunnel=one.tunnel, spi_i=one.spi_i, why=why))
         self._why = {}
+
+    def wipe(self) -> None:
+        """Instead of `commit`: nothing of it comes to be, and no key of it stays."""
+        for session in self._sessions:
+            if session is not None:
+                wipe_session(session)
 
     @property
     def reserved(self) -> list[tuple[str, int]]:
@@ -137,18 +146,16 @@ class Ikev2Import:
         for session in dict.fromkeys((*(due for due in self._due if due is not None), *(session for _, session in there))):
             self._manager.settle(session)
 
-    def actions(self) -> list[Action]:
+    def actions(self) -> Iterator[Action]:
         """What the data plane is to have: every SA that is installed, who sends, and what is expected of requests under way."""
-        found: list[Action] = []
         for place, part in enumerate(self._part.tables):
             holder = None if place in self._unsound else self._sessions[part.holder]
             if holder is not None:
                 for one in part.children:
-                    found += _installs(one, self._known.children[one.number], holder)
+                    yield from _installs(one, self._known.children[one.number], holder)
         for session in self._sessions:
             if session is not None and session.task is not None and session.task.spi_in is not None:
-                found.append(expected_on(session, session.task.spi_in))
-        return found
+                yield expected_on(session, session.task.spi_in)
 
     # ---- CHILD_SAs
 
@@ -172,8 +179,9 @@ class Ikev2Import:
                 self._name_successors(table.children)
             except UNSOUND:
                 self._unsound.add(place)
-        with suppress(*UNSOUND):
-            self._name_successors(part.loose)
+        for one in part.loose:
+            with suppress(*UNSOUND):
+                self._name_successors((one,))
 
     def _name_successors(self, parts: Iterable[m.ChildPart]) -> None:
         for one in parts:
@@ -217,14 +225,15 @@ class Ikev2Import:
         check_sa(part, self._part)
         if part.table in self._unsound:
             raise ValueError("one of its CHILD_SAs cannot be")
-        session = IkeSession(self._manager.gateway, Candidates((peer,)), _ike_sa(part), v.path_of(part.path), self._now)
-        if session.sa.own_spi in self._spis or self._manager.has_spi(session.sa.own_spi):
-            raise ValueError("two IKE SAs of one SPI")
-        self._spis.add(session.sa.own_spi)
+        sa = ike_sa_of(part)
         try:
+            if sa.own_spi in self._spis or self._manager.has_spi(sa.own_spi):
+                raise ValueError("two IKE SAs of one SPI")
+            self._spis.add(sa.own_spi)
+            session = IkeSession(self._manager.gateway, Candidates((peer,)), sa, v.path_of(part.path), self._now)
             self._resume(session, part)
-        except UNSOUND:
-            session.sa.wipe()
+        except BaseException:
+            sa.wipe()
             raise
         return session
 
@@ -268,47 +277,11 @@ class Ikev2Import:
         for waiting in part.queue:
             session.queue.add(task_of(waiting, known))
         for each in part.series:
-            series = their_series_of(each, known)
-            session.series[series.link] = series
+            if each.link in session.series:
+                raise ValueError("two series of one link")
+            series = session.series[each.link] = their_series_of(each, known)
             if isinstance(series.purpose, Prepared):
                 self._reserved.append((place, series.purpose.spis[0]))
-
-
-def _ike_sa(part: m.IkeSaPart) -> IkeSa:
-    if len(part.spi_i) != IKE_SPI or len(part.spi_r) != IKE_SPI or NO_SPI in (part.spi_i, part.spi_r):
-        raise ValueError("an IKE SA without its SPIs")
-    sa, suite = IkeSa(initiator=part.initiator, spi_i=part.spi_i, spi_r=part.spi_r), v.ike_suite_of(part.suite)
-    sa.suite, sa.lowest_nonce = suite, part.lowest_nonce
-    sa.post_quantum = IkeProtection(_withstands(part.own_quantum), _withstands(part.seed_quantum))
-    if part.keys is not None and part.sk_iv is not None:
-        _check_keys(suite, part.keys)
-        keys = IkeKeys(**{one.name: getattr(part.keys, one.name)[:] for one in fields(IkeKeys)})
-        sa.install(suite, keys)
-        if sa.outgoing is not None:
-            first = part.sk_iv.next if isinstance(part.sk_iv, m.Exact) else part.sk_iv.begins
-            sa.outgoing.ivs = SkIvs(first, part.sk_iv.epoch)
-            sa.outgoing.ivs.reservations = part.sk_iv.serial
-    elif part.kept is not None:
-        sa.kept = part.kept.encryption[:], part.kept.integrity[:]
-        sa.incoming = protection(suite, *sa.kept)
-    elif State(part.state) is not State.LINGERING:
-        raise ValueError("an IKE SA without keys")
-    return sa
-
-
-def _check_keys(suite: IkeSuite, keys: m.KeysPart) -> None:
-    """Each as long as its algorithm wants it."""
-    encryption, integrity = suite.encryption, 0 if suite.integrity is None else suite.integrity.key
-    sizes = {"sk_e": encryption.key + encryption.salt, "sk_a": integrity, "sk_d": suite.prf.octets, "sk_p": suite.prf.octets}
-    for name in keys.__struct_fields__:
-        if len(getattr(keys, name)) != sizes[name[:4]]:
-            raise ValueError("a key that is too long or too short")
-
-
-def _withstands(text: str) -> Withstands:
-    if text not in get_args(Withstands):
-        raise ValueError("a protection that nobody knows")
-    return text  # type: ignore[return-value]
 
 
 def _child(part: m.ChildPart) -> Child:
@@ -316,8 +289,8 @@ def _child(part: m.ChildPart) -> Child:
         raise ValueError("a time that nobody knows")
     child = Child(
         part.number,
-        part.spi_in,
-        part.spi_out,
+        v.spi_of(part.spi_in),
+        v.spi_of(part.spi_out),
         v.esp_suite_of(part.suite),
         part.initiator,
         v.selectors_of(part.ts_local),
@@ -336,7 +309,7 @@ def _child(part: m.ChildPart) -> Child:
         reprieved=part.reprieved,
         replaces=part.replaces,
     )
-    child.post_quantum, child.limits = _withstands(part.post_quantum), v.limits_of(part.limits)
+    child.post_quantum, child.limits = v.withstands_of(part.post_quantum), v.limits_of(part.limits)
     child.fragments_also, child.resource = part.fragments_also, part.resource
     child.alike = part.alike
     return child

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec.inspect as shape
 from cryptography.exceptions import UnsupportedAlgorithm
 from msgspec import Struct
 
 from ipsec_dp.ike.errors import IkeError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
 
 
 class CarriedStateError(IkeError):
@@ -37,6 +41,17 @@ class CarriedPart(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 
 class Value(Struct, frozen=True, array_like=True):
     """A small one without a key, of which there are many: its fields by their order. Where it stands says where it may go."""
+
+
+@contextmanager
+def wiped_on_error(parts: Collection[CarriedPart]) -> Iterator[None]:
+    """Where what is done with them fails, no key is left in those that are there by then."""
+    try:
+        yield
+    except BaseException:
+        for part in parts:
+            part.wipe()
+        raise
 
 
 @cache

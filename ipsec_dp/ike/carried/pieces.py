@@ -5,12 +5,15 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ipsec_dp.ike.v2.child_create import ChildCreate
+from ipsec_dp.ike.v2.delete import ChildDelete
 from ipsec_dp.ike.v2.ike_rekey import IkeRekey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, KeysView, Sequence
 
     from ipsec_dp.ike.v1.context import Peering
+    from ipsec_dp.ike.v2.sa import Child
     from ipsec_dp.ike.v2.session import IkeSession
 
 AT_ONCE: Final = 512
@@ -72,8 +75,19 @@ def _root(above: dict[str, str], tunnel: str) -> str:
 
 
 def _named_by(session: IkeSession) -> Iterator[str]:
-    """The other tunnels whose IKE SAs it names: two tunnels may be between the same two identities."""
+    """The other tunnels whose IKE SAs it names, or has CHILD_SAs with: two tunnels may be between the same two identities."""
     rivals = (task.rival for task in session.pending() if isinstance(task, IkeRekey))
-    for other in (session.succession.before, session.succession.after, session.children.holder, *rivals):
+    holders = (child.table.holder for child in _children(session) if child is not None and child.table is not None)
+    for other in (session.succession.before, session.succession.after, session.children.holder, *rivals, *holders):
         if other is not None and other.peer.tunnel != session.peer.tunnel:
             yield other.peer.tunnel
+
+
+def _children(session: IkeSession) -> Iterator[Child | None]:
+    """The CHILD_SAs that its requests and the peer's series name: another IKE SA may hold them by now."""
+    for task in session.pending():
+        if isinstance(task, ChildCreate):
+            yield from (task.rekeys, task.rival, task.beside)
+        elif isinstance(task, ChildDelete):
+            yield task.child
+    yield from (series.rekeys for series in session.series.values())

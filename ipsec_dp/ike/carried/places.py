@@ -54,17 +54,24 @@ def families(part: m.Ikev2Part) -> list[list[int]]:
 
 def _links(part: m.Ikev2Part) -> Iterator[tuple[int, int]]:
     """Two IKE SAs each, by what they name or have together: a table, what is wanted, a CHILD_SA."""
-    first: dict[tuple[str, int], int] = {}
+    first: dict[tuple[str, int], int] = {}  # by what it is and its number, the first that names or has it
     for place, sa in enumerate(part.sas):
         for other in _others(sa):
             yield place, other
+        for child in _children(sa):
+            yield first.setdefault(("child", child), place), place
         yield first.setdefault(("table", sa.table), place), place
         if sa.wanted is not None:
             yield first.setdefault(("wanted", sa.wanted), place), place
     for number, table in enumerate(part.tables):
         yield first.get(("table", number), table.holder), table.holder
-        for child in (*table.all, *(one.number for one in table.children)):
+        for child in (*table.all, *(one.number for one in table.children), *_successors(table.children)):
             yield first.setdefault(("child", child), table.holder), table.holder
+    for loose in part.loose:
+        holder = first.get(("child", loose.number))
+        if holder is not None:
+            for child in _successors([loose]):
+                yield first.setdefault(("child", child), holder), holder
 
 
 def _check(place: int, there: Sized) -> None:
@@ -74,10 +81,28 @@ def _check(place: int, there: Sized) -> None:
 
 def _others(sa: m.IkeSaPart) -> Iterator[int]:
     """The IKE SAs that it names."""
-    tasks: Iterable[m.TaskPart] = [*sa.queue, *([] if sa.window.outstanding is None else [sa.window.outstanding.task])]
-    for place in (sa.before, sa.after, *(task.rival for task in tasks if isinstance(task, m.IkeRekeyPart))):
+    for place in (sa.before, sa.after, *(task.rival for task in _tasks(sa) if isinstance(task, m.IkeRekeyPart))):
         if place is not None:
             yield place
+
+
+def _children(sa: m.IkeSaPart) -> Iterator[int]:
+    """The numbers of the CHILD_SAs that it names."""
+    named: list[int | None] = [series.rekeys for series in sa.series]
+    for task in _tasks(sa):
+        if isinstance(task, m.ChildCreatePart):
+            named += (task.rekeys, task.rival, task.beside)
+        elif isinstance(task, m.ChildDeletePart):
+            named.append(task.child)
+    return (number for number in named if number is not None)
+
+
+def _successors(children: Iterable[m.ChildPart]) -> Iterator[int]:
+    return (one.successor for one in children if one.successor is not None)
+
+
+def _tasks(sa: m.IkeSaPart) -> list[m.TaskPart]:
+    return [*sa.queue, *(() if sa.window.outstanding is None else (sa.window.outstanding.task,))]
 
 
 def _of_ikev1(part: Ikev1Part) -> Iterator[tuple[int, Sized]]:

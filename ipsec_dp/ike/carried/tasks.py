@@ -202,7 +202,7 @@ def task_of(part: m.TaskPart, known: Importing) -> Task:
         case m.IkeRekeyPart():
             return _ike_rekey_of(part, known)
         case m.ChildDeletePart():
-            return ChildDelete(part.spi, known.child(part.child))
+            return ChildDelete(v.spi_of(part.spi), known.child(part.child))
         case m.IkeDeletePart():
             return IkeDelete(Cause(part.cause), part.text, again=part.again)
         case m.LivenessPart():
@@ -223,7 +223,7 @@ def _child_create_of(part: m.ChildCreatePart, known: Importing) -> ChildCreate:
         one = part.offer
         selectors = v.selectors_of(one.local), v.selectors_of(one.remote)
         pairs, configured, admitted = v.pairs_of(one.pairs), v.pairs_of(one.configured), v.proposals_of(one.admitted)
-        task.offer = Offer(one.spi, v.proposals_of(one.proposals), *selectors, pairs, configured, admitted, one.resource)
+        task.offer = Offer(v.spi_of(one.spi), v.proposals_of(one.proposals), *selectors, pairs, configured, admitted, one.resource)
     task.key = v.half_of(part.key)
     task.group = v.group_of(part.group) if part.group else None
     task.rounds, task.nonce, task.nonces = part.rounds, part.nonce, part.nonces
@@ -259,8 +259,9 @@ def _our_series_of(part: m.OurSeriesPart | None) -> OurSeries | None:
     header = Header(answer.header[:IKE_SPI], answer.header[IKE_SPI:], answer.exchange, answer.flags, answer.message_id)
     payloads, inner = parse_inner(answer.first, answer.octets, unknown), (answer.first, bytes(answer.octets))
     message = Message(header, payloads, tuple(unknown), inner)
-    secrets = [one[:] for one in part.secrets]
-    return OurSeries.going_on(v.groups_of(part.further), secrets, message, part.link, v.half_of(part.key))
+    further, key = v.groups_of(part.further), v.half_of(part.key)
+    secrets = [one[:] for one in part.secrets]  # last of all: whoever fails leaves none
+    return OurSeries.going_on(further, secrets, message, part.link, key)
 
 
 def their_series_of(part: m.TheirSeriesPart, known: Importing) -> TheirSeries:
@@ -279,4 +280,6 @@ def their_series_of(part: m.TheirSeriesPart, known: Importing) -> TheirSeries:
 def _prepared_of(part: m.PreparedPart, nonces: tuple[bytes, bytes], rekeys: Child | None) -> Prepared:
     selectors = v.selectors_of(part.local), v.selectors_of(part.remote)
     agreed = Agreement(nonces, initiator=False, rekeys=rekeys, fragments_also=part.fragments_also, resource=part.resource)
-    return Prepared(part.spis, v.proposal_of(part.chosen), v.esp_suite_of(part.suite), selectors, v.pairs_of(part.pairs), agreed)
+    ours, theirs = part.spis
+    spis = v.spi_of(ours), v.spi_of(theirs)
+    return Prepared(spis, v.proposal_of(part.chosen), v.esp_suite_of(part.suite), selectors, v.pairs_of(part.pairs), agreed)

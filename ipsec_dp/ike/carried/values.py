@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, get_args
 
 from ipsec_dp.ike import dh
 from ipsec_dp.ike.actions import ChildLimits, Endpoint, Path
 from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.nat import Nat
+from ipsec_dp.ike.post_quantum import Withstands
 from ipsec_dp.ike.proposal import Proposal
 from ipsec_dp.ike.suites import EspSuite, IkeSuite
 from ipsec_dp.ike.traffic_selectors import ProxyId, TrafficSelector
@@ -28,6 +29,13 @@ _SELECTORS: Final = 64  # an IKE SA has the same few in a dozen places
 _VERSIONS: Final = {4: 4, 16: 6}  # of IP, by the octets of an address
 
 
+def spi_of(value: int) -> int:
+    """Of an ESP SA (RFC 4303 §2.1)."""
+    if not 0 < value < 1 << 32:
+        raise ValueError("an SPI that is none")
+    return value
+
+
 # ---- addresses and selectors -----------------------------------------------------------------------------------------------------
 
 
@@ -36,8 +44,8 @@ def end_value(end: Endpoint) -> m.EndValue:
 
 
 def endpoint(value: m.EndValue) -> Endpoint:
-    if not 0 <= value.port <= 0xFFFF:
-        raise ValueError("a port that is none")
+    if not (0 <= value.port <= 0xFFFF and 0 <= value.scope < 1 << 32):
+        raise ValueError("a port or a scope that is none")
     return Endpoint(ip_address(value.address), value.port, value.scope)
 
 
@@ -97,7 +105,10 @@ def pair_value(pair: ProxyId) -> m.PairValue:
 
 
 def pair_of(value: m.PairValue) -> ProxyId:
-    return ProxyId(_selector(value.local), _selector(value.remote))
+    local, remote = _selector(value.local), _selector(value.remote)
+    if local.version != remote.version:
+        raise ValueError("a pair of two IP versions")
+    return ProxyId(local, remote)
 
 
 def pair_values(pairs: Iterable[ProxyId]) -> tuple[m.PairValue, ...]:
@@ -172,6 +183,12 @@ def esp_suite_of(value: m.SuiteValue) -> EspSuite:
         raise ValueError("an ESP suite that protects nothing, or twice")
     group = group_of(value.group) if value.group else None
     return EspSuite(encryption, integrity, group, value.esn, _additional(value))
+
+
+def withstands_of(text: str) -> Withstands:
+    if text not in get_args(Withstands):
+        raise ValueError("a protection that nobody knows")
+    return text  # type: ignore[return-value]
 
 
 def proposal_value(one: Proposal) -> m.ProposalValue:

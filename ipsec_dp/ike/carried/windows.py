@@ -100,7 +100,7 @@ def fill_window(window: Window[Task], part: m.WindowPart, outgoing: Protection |
     _resume(window.responses, part.responses)
     one = part.outstanding
     if one is not None:
-        task, sealed = task_of(one.task, known), _sealed_of(one.sealed, outgoing)
+        sealed, task = _sealed_of(one.sealed, outgoing), task_of(one.task, known)  # the task, which may have secrets, last
         window.outstanding = OutstandingRequest(
             one.message_id, task, sealed, one.attempt, one.deadline, one.began, one.kept_back, one.last
         )

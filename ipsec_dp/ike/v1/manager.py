@@ -293,6 +293,10 @@ class IsakmpManager:
         """Whether an ISAKMP SA here has it."""
         return own_cookie in self._sas.sessions
 
+    def has_number(self, number: int) -> bool:
+        """Whether a pair of IPsec SAs here has it."""
+        return self._sas.peerings.of_child(number) is not None
+
     def knows_request(self, session: IsakmpContext) -> bool:
         """Whether a repeat of message 1 finds it."""
         return self._sas.sessions.by_request(session.request_key) is session

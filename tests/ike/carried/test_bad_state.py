@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from ipsec_dp.ike.carried import carry as carry_module
+from ipsec_dp.ike.carried import damaged
 from ipsec_dp.ike.carried.carry import export_ike, import_ike
 from ipsec_dp.ike.carried.envelope import HEAD, MAGIC, enveloped, open_model
 from ipsec_dp.ike.carried.ikev2 import Ikev2Export
 from ipsec_dp.ike.carried.model import MODEL
 from ipsec_dp.ike.carried.part import CarriedStateError
-from ipsec_dp.ike.v2.sa import IkeSa
 from ipsec_dp.ike.version_choice import VersionChoice
 from tests.ike.carried.carrying import EXAMPLES, as_core, check, exported, fresh, keys_of, refused, taken, up
 from tests.ike.carried.crowds import crowd, keys, up_of
@@ -47,11 +47,48 @@ def test_a_newer_model_is_refused_by_its_number():
     assert refused(ladder.a, enveloped(b"whatever it is", MODEL + 1)) == why
 
 
+SECRET = bytes(range(1, 33))
+
+
+def series(plain, **changes):
+    """Of the peer's, for another IKE SA."""
+    ike = {"suite": plain["ikev2"]["sas"][0]["suite"], "spi": b"theirspi", "nonces": [b"", b""]}
+    common = {"further": [], "secrets": [SECRET], "nonces": [b"", b""], "link": b"link", "until": 1e9, "spi": b"our spi."}
+    return common | {"ike": ike} | changes
+
+
+def our_rekey():
+    """With the series that it has begun."""
+    answer = {"header": bytes(16), "exchange": 36, "flags": 0, "message_id": 0, "first": 0, "octets": b""}
+    return {"type": "ike-rekey", "series": {"further": [], "secrets": [SECRET], "answer": answer, "link": b"link"}}
+
+
+def child_delete(spi, **named):
+    return {"type": "child-delete", "spi": spi} | named
+
+
+def prepared(plain, spi):
+    """A CHILD_SA that is agreed on."""
+    child = first_child(plain)
+    both = {"local": child["ts_local"], "remote": child["ts_remote"], "pairs": child["pairs"]}
+    return both | {"spis": [spi, 7], "chosen": [1, 3, b"", []], "suite": child["suite"]}
+
+
 def changed_model(octets, change):
     """The same model, with something else in it."""
     plain = msgspec.msgpack.decode(msgspec.msgpack.encode(open_model(octets)))
     change(plain)
     return enveloped(msgspec.msgpack.encode(plain), MODEL)
+
+
+def first_child(plain):
+    return plain["ikev2"]["tables"][0]["children"][0]
+
+
+def offering(spi):
+    """A request for a CHILD_SA that names it."""
+    offer = {"spi": spi, "proposals": [], "local": [], "remote": [], "pairs": [], "configured": []}
+    return [{"type": "child-create", "pairs": [], "offer": offer}]
 
 
 WRONG = {
@@ -85,6 +122,23 @@ WRONG = {
     "a CHILD_SA twice": lambda plain: plain["ikev2"]["tables"][0]["children"].append(plain["ikev2"]["tables"][0]["children"][0]),
     "an IV without room": lambda plain: plain["ikev2"]["sas"][0].update(sk_iv={"type": "exact", "next": 1 << 50}),
     "an SPI of zeros": lambda plain: plain["ikev2"]["sas"][0].update(spi_i=bytes(8)),
+    "a pair of two IP versions": lambda plain: first_child(plain)["pairs"][0].__setitem__(1, [bytes(16), bytes(16), 0, 0, 65535]),
+    "an SPI of 33 bits": lambda plain: first_child(plain).update(spi_in=1 << 32),
+    "an SPI of the peer's of 33 bits": lambda plain: first_child(plain).update(spi_out=1 << 32),
+    "no SPI": lambda plain: first_child(plain).update(spi_in=0),
+    "an offered SPI of 33 bits": lambda plain: plain["ikev2"]["sas"][0].update(queue=offering(1 << 32)),
+    "an SPI of 33 bits that is set aside": lambda plain: plain["ikev2"]["sas"][0].update(
+        series=[series(plain, ike=None, child=prepared(plain, 1 << 32))]
+    ),
+    "a DELETE of an SPI of 33 bits": lambda plain: plain["ikev2"]["sas"][0].update(
+        queue=[{"type": "child-delete", "spi": 1 << 32}]
+    ),
+    "a scope of 33 bits": lambda plain: plain["ikev2"]["sas"][0]["path"][0].__setitem__(2, 1 << 32),
+    "two series of one link": lambda plain: plain["ikev2"]["sas"][0].update(series=[series(plain)] * 2),
+    "a field of an IKE SA that nobody knows, and no IKEv1": lambda plain: (
+        plain["ikev2"]["sas"][0].update(field=1),
+        plain.update(ikev1=None),
+    ),
     "an instant that is none": lambda plain: plain.update(at=float("nan")),
 }
 
@@ -126,20 +180,35 @@ def test_those_that_belong_to_one_that_cannot_be_are_left_out_with_it():
     assert up_of(core, 3, site.clock()) == ["t1"]
 
 
-def test_no_key_is_left_of_an_ike_sa_that_is_left_out(monkeypatch):
-    site = crowd(2)
+def test_a_child_sa_that_is_gone_and_cannot_be_leaves_the_others_that_are_gone():
+    site = crowd(1)
     octets = export_ike(as_core(site.core), site.clock(), keys).octets
-    made, install = list[Any](), IkeSa.install
 
-    def noted(sa, suite, keys):
-        made.append(keys)
-        install(sa, suite, keys)
+    def spoil(plain):
+        child = first_child(plain)
+        plain["ikev2"]["loose"] = [child | {"number": 70, "successor": 99}, child | {"number": 71, "successor": child["number"]}]
+        plain["ikev2"]["sas"][0].update(queue=[child_delete(5, child=71)])
 
-    monkeypatch.setattr(IkeSa, "install", noted)
-    taken(site, changed_model(octets, lambda plain: plain["ikev2"]["sas"][0].update(state="asleep")))
-    spoiled, sound = made
-    assert not any(any(getattr(spoiled, name)) for name in spoiled.__slots__)
-    assert any(sound.sk_d)
+    core, imported = taken(site, changed_model(octets, spoil))
+    assert imported.left_out == ()
+    (session,) = core.sessions("t0")
+    (task,) = session.queue.waiting()
+    assert task.child.successor.number == 1
+
+
+@pytest.mark.parametrize("other", [{"sas": []}, {"cookie_i": b"another."}], ids=["a cookie", "a number"])
+def test_of_two_peers_of_ikev1_that_have_the_same_one_goes_on(other):
+    site = up(Gateways, peer_v1).a
+
+    def twice(plain):
+        peerings = plain["ikev1"]["peerings"]
+        (session,) = peerings[0]["sessions"]
+        changed = {name: value for name, value in other.items() if name in session}
+        peerings.append(peerings[0] | {name: other[name] for name in other.keys() - changed} | {"sessions": [session | changed]})
+
+    core, imported = taken(site, changed_model(exported(site).octets, twice))
+    assert [one.tunnel for one in imported.left_out] == ["to-b"]
+    assert core.counters().sessions == 1
 
 
 WRONG_V1 = {
@@ -184,6 +253,42 @@ def test_no_key_of_a_model_that_is_refused_is_left(monkeypatch):
     assert len(opened) == 2
     for model in opened:
         assert not any(keys_in(model.ikev2))
+
+
+def test_no_key_is_left_of_one_version_where_the_other_cannot_be_read(monkeypatch):
+    site = example_site()
+    octets = exported(site).octets
+    read = noting(monkeypatch, damaged, "_part")
+    assert "form" in refused(site, changed_model(octets, lambda plain: plain["ikev1"].update(field=1)))
+    (part,) = read
+    assert keys_in(part)
+    assert not any(keys_in(part))
+
+
+# Numbers of CHILD_SAs are 1, 2, 3 in their tunnels' order.
+NAMING = {
+    "a request": lambda part: part["sas"][0].update(queue=[{"type": "child-create", "pairs": [], "rekeys": 3, "asked": True}]),
+    "a DELETE": lambda part: part["sas"][0].update(queue=[{"type": "child-delete", "spi": 1, "child": 3}]),
+    "a series": lambda part: part["sas"][0].update(
+        series=[{"further": [], "secrets": [], "nonces": [b"", b""], "link": b"", "until": 0.0, "rekeys": 3}]
+    ),
+    "a CHILD_SA": lambda part: part["tables"][0]["children"][0].update(successor=3),
+}
+
+
+@pytest.mark.parametrize("change", NAMING.values(), ids=NAMING)
+def test_who_names_a_child_sa_is_left_out_with_whoever_has_it(change):
+    """Or a request of an IKE SA that is gone would stay on a CHILD_SA of another."""
+    site = crowd(3)
+    octets = export_ike(as_core(site.core), site.clock(), keys).octets
+
+    def spoil(plain):
+        change(plain["ikev2"])
+        plain["ikev2"]["sas"][0].update(state="asleep")
+
+    core, imported = taken(site, changed_model(octets, spoil))
+    assert {one.tunnel for one in imported.left_out} == {"t0", "t2"}
+    assert up_of(core, 3, site.clock()) == ["t1"]
 
 
 def noting(monkeypatch, holder, name):
