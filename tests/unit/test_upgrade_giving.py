@@ -12,6 +12,7 @@ import os
 import subprocess
 import threading
 import time
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
@@ -294,6 +295,28 @@ def test_a_piece_that_cannot_be_exported_leaves_those_before_it(given, engine, s
     assert given.hand_over(engine, successor, offered) == GOES_ON
     successor.thread.join()
     assert (successor.states[2].ike, successor.states[3]) == (bytearray(b"IKE"), UpgradeRefused("a fault"))
+
+
+def test_the_successor_has_time_for_all_that_may_lie_unread(given, engine, successor, offered, noting, monkeypatch):
+    """With little of a processor it takes the first piece long after the last was sent."""
+    waits, sends, wait, send = [], [], Giving._wait, HandOverChannel.send
+
+    def waited(self, there, seconds):
+        waits.append(seconds)
+        wait(self, there, seconds)
+
+    def sent(self, *arguments, seconds, alive):
+        sends.append((seconds, alive is given.alive))
+        send(self, *arguments, seconds=seconds, alive=alive)
+
+    noting.pieces = [bytearray(b"IKE") for _ in range(25)]
+    successor.take(forwards, *[on] * 25, goes_on)
+    monkeypatch.setattr(Giving, "_wait", waited)
+    monkeypatch.setattr(successor.channel, "send", partial(sent, successor.channel))
+    given.hand_over(engine, successor, offered)
+    patience = [giving.GOES_ON_S + number * giving.PIECE_S for number in range(27)]
+    assert waits == [patience[0], patience[-1]]
+    assert sends == [(giving.SEND_S + seconds, True) for seconds in patience], "a watchdog hears of it meanwhile"
 
 
 def test_the_manager_hears_of_the_gateway_with_each_piece(given, engine, successor, offered, noting):

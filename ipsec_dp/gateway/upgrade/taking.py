@@ -74,6 +74,7 @@ log = logging.getLogger(__name__)
 OFFER_S: Final = 30.0
 STATE_S: Final = 60.0  # from ready on, for each of what comes then
 IKE_S: Final = 30.0  # for each piece of it
+IKE_EACH_S: Final = 0.002  # more for each CHILD_SA, before the first: the other process looks at all of them then
 SAY_S: Final = 10.0
 GONE_S: Final = 10.0  # for the other process to end
 NS_PER_MS: Final = 1e6
@@ -264,10 +265,10 @@ class Successor:
         parts.upgraded_at = parts.clock.utc().isoformat(timespec="milliseconds")
         return left_out
 
-    def heard(self, expected: type[Message]) -> Message | str:
-        """What comes of IKE now. Why nothing does: the other process could not export it, or has gone."""
+    def heard(self, expected: type[Message], more: float = 0.0) -> Message | str:
+        """What comes of IKE now, within IKE_S and `more`. Why nothing does: the other process could not export it, or has gone."""
         try:
-            with contextlib.closing(self._channel.receive(seconds=IKE_S)) as got:
+            with contextlib.closing(self._channel.receive(seconds=IKE_S + more)) as got:
                 said: Struct = message_of(got.kind, got.body, expected, UpgradeRefused)
         except HandOverError as error:
             return str(error)
@@ -279,7 +280,7 @@ class Successor:
         by_hand = {tunnel.name for tunnel in parts.config.tunnels if tunnel.manual is not None}
         expected, sad.expected = sad.expected, {}
         with sad.adopting() as unowned:
-            state = self.heard(GivenState)
+            state = self.heard(GivenState, IKE_EACH_S * len(sad.children))
             if isinstance(state, str):
                 left_out.append(LeftBehind("", f"all IKE SAs: {state}"))
             else:
