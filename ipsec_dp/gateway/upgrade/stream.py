@@ -132,8 +132,8 @@ class HandOverChannel:
         seconds: float,
         alive: Callable[[], object] = lambda: None,
     ) -> None:
-        """The whole of a message; `alive` is called about every ALIVE_S until it is taken. HandOverError: the other side is gone, or
-        takes nothing; or it is too long, and none was sent."""
+        """The whole of a message; `alive` is called about every ALIVE_S until it is taken. HandOverError: the other side is gone,
+        or takes nothing; or it is too long, and none was sent."""
         given, deadline = descriptors or [], time.monotonic() + seconds
         if len(body) > BODY_MAX:
             raise HandOverError(f"{len(body)} octets are more than the {BODY_MAX} that a message has")
