@@ -25,7 +25,7 @@ from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import ControlError, DataPlaneError
 from ipsec_dp.gateway.ike_counts import CarriedCounts
-from ipsec_dp.gateway.upgrade import executable, giving
+from ipsec_dp.gateway.upgrade import executable, giving, messages, sas
 from ipsec_dp.gateway.upgrade.giving import BrokenOffError, Giving, Offered, Places, shape_of
 from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
 from ipsec_dp.gateway.upgrade.messages import (
@@ -196,6 +196,49 @@ def test_a_program_that_lays_records_out_otherwise_gets_sas_one_by_one(given, en
     assert (sa.sa.sequence, sa.sa.window, sa.sa.words) == (2**32 + 5, 128, b"\x0f" * 24)
     assert (sa.sa.keymat, successor.states[0].records) == (bytearray(KEY), None)
     assert not any(noting.carried.sas[0].sa.keymat)
+
+
+@pytest.mark.parametrize("what", ["counters", "flows", "kept"])
+@pytest.mark.parametrize("error", [DataPlaneError(errno.EBUSY, "no"), KeyError("a fault")], ids=["refused", "faulty"])
+def test_sas_go_along_without_what_cannot_be_had_beside_them(given, engine, successor, offered, noting, what, error, monkeypatch):
+    def fails(*_arguments):
+        raise error
+
+    monkeypatch.setattr(noting, f"export_{what}", fails)
+    successor.take(forwards, *IKE, goes_on)
+    assert given.hand_over(engine, successor, offered) == GOES_ON
+    successor.thread.join()
+    sas = successor.states[0]
+    assert sas.records.records == KEY
+    found = {"counters": len(sas.counters), "flows": len(sas.flows.records), "kept": len(sas.waiting)}
+    assert found == {"counters": 1, "flows": 5, "kept": 1} | {what: 0}
+
+
+def test_no_key_is_left_where_a_message_cannot_be_made(given, engine, successor, offered, noting, monkeypatch):
+    bodies: list[bytearray] = []
+
+    class Encoder:
+        @staticmethod
+        def encode_into(_message, body):
+            bodies.append(body)
+            body += KEY
+            raise OverflowError("an integer that is too large")
+
+    monkeypatch.setattr(messages, "ENCODER", Encoder)
+    with pytest.raises(BrokenOffError):
+        given.hand_over(engine, successor, offered)
+    assert len(bodies) == 1
+    assert not any((*bodies[0], *noting.records.records, *noting.kept[0].packet))
+
+
+def test_no_key_is_left_where_they_cannot_be_put_together(given, engine, successor, offered, noting, monkeypatch):
+    def fails(**_fields):
+        raise MemoryError
+
+    monkeypatch.setattr(sas, "GivenSas", fails)
+    with pytest.raises(BrokenOffError):
+        given.hand_over(engine, successor, offered)
+    assert not any(noting.records.records)
 
 
 def test_no_key_is_left_here(given, engine, successor, offered, noting):

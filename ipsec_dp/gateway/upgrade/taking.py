@@ -19,9 +19,8 @@ from ipsec_dp import __version__
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.sad_shape import SadShape, StandingSad
 from ipsec_dp.dataplane.moving import record_layout
-from ipsec_dp.errors import DataPlaneError, IpsecDpError
+from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.privileges import Privileges
-from ipsec_dp.gateway.reload import UPGRADED
 from ipsec_dp.gateway.root_helper import RootHelper
 from ipsec_dp.gateway.upgrade import configuration
 from ipsec_dp.gateway.upgrade import sas as carried
@@ -41,6 +40,7 @@ from ipsec_dp.gateway.upgrade.messages import (
     body_of,
     message_of,
 )
+from ipsec_dp.gateway.upgrade.settling import read_ike, settled, without
 from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
 from ipsec_dp.gateway.upgrade.waiting import wait_on
 from ipsec_dp.host.drop import end_with_nobody
@@ -49,11 +49,10 @@ from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.network.inheritance import Descriptors
 from ipsec_dp.network.linux_host import LinuxHost
 from ipsec_dp.util.collection import no_full_collection
-from ipsec_dp.util.faults import unexpected
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable
     from contextlib import AsyncExitStack
     from pathlib import Path
 
@@ -298,7 +297,7 @@ class Successor:
             manual.warn(name)
             if manual.status(name).state != "up":
                 left_out.append(LeftBehind(name, "its keys are set by hand, and its SAs did not come along"))
-        engine.plane.start_ike()
+        read_ike(engine.plane, parts.host.conditions)
         return left_out
 
     def _take_beside(self, parts: Composition, plane: DataPlane, state: GivenState) -> None:
@@ -376,22 +375,3 @@ class Successor:
 async def _listen(parts: Composition, engine: Engine) -> None:
     for local in await parts.host.peers.listen_at(parts.config.tunnels):
         engine.ike.listen(local)
-
-
-async def settled(conditions: Conditions, reloader: Reloader, steps: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
-    """Each step, whatever becomes of the others. What fails is a condition until a reload has done it all."""
-    for what, step in steps.items():
-        try:
-            await step()
-        except IpsecDpError as error:  # packets pass meanwhile
-            log.error("after the upgrade: %s: %s", what, error, extra=told("upgrade_unsettled"))
-            conditions.begin(UPGRADED, what, f"after an upgrade, {what}: {error}; `ipsec-dp reload` tries again")
-            reloader.make_all()
-
-
-def without(what: str, step: Callable[[], object]) -> None:
-    """Nobody else has the SAs: they are worth more than what does not come along."""
-    try:
-        step()
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, packets pass
-        log.warning("%s did not come along: %s", what, unexpected(what, error), extra=told("upgrade_not_taken"))
