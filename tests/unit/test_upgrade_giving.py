@@ -70,7 +70,7 @@ def engine(noting):
         ike=SimpleNamespace(finish=noting.finish, export=noting.export_ike, export_findings=dict, stop=noting.stop),
         children=SimpleNamespace(spis=lambda: ()),
         core=None,
-        reloader=SimpleNamespace(incomplete=False),
+        reloader=SimpleNamespace(incomplete=False, tell_files=lambda: noting.notes.append("which files are needed")),
     )
 
 
@@ -427,6 +427,7 @@ def test_a_refused_upgrade_lets_others_change_the_host(given, gone, noting, star
         asked(given)
     assert not noting.changing.locked()
     assert gone.lost == []
+    assert noting.notes[-2:] == ["end", "which files are needed"], "those of the configuration that was refused are not"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a fault"), subprocess.TimeoutExpired("wait", 5.0), DataPlaneError(5, "no")])
@@ -483,7 +484,7 @@ def test_both_are_read_again_whatever_becomes_of_one_and_it_is_said(given, gone,
     started.has_ended = True
     with pytest.raises(ControlError, match="not upgraded: the successor has ended; and what is not read again is packets: "):
         asked(given)
-    assert noting.notes[-3:] == ["not resumed", "port 500 read", "end"]
+    assert noting.notes[-4:-1] == ["not resumed", "port 500 read", "end"]
     assert gone.lost == []
 
 
@@ -502,7 +503,7 @@ def test_a_stop_ends_the_successor_first(given, gone, noting, started, monkeypat
         await offering.wait()
         gone.stopping = True
         await given.give_up()
-        assert noting.notes == ["end"]
+        assert noting.notes == ["end", "which files are needed"]
         with pytest.raises(ControlError, match=r"^not upgraded: the other process has gone"):
             await upgrade
 

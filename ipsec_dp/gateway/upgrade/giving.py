@@ -187,6 +187,8 @@ class Giving:
                     goes_on = self.hand_over(engine, successor, offered)
             except BaseException:
                 await asyncio.to_thread(successor.end)
+                if not self._given_away:
+                    engine.reloader.tell_files()  # it may have had others opened, which its file names
                 raise
             finally:
                 self._successor = None
