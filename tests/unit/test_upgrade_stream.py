@@ -129,12 +129,12 @@ def test_whoever_waits_until_a_message_is_taken_says_meanwhile_that_it_lives(end
             enough.set()
 
     def takes():
-        assert enough.wait(60.0)
-        there.receive(seconds=60.0).close()
+        assert enough.wait(20.0)
+        there.receive(seconds=20.0).close()
 
     taking = threading.Thread(target=takes)
     taking.start()
-    ours.send(MessageKind.STATE, bytes(5 * EIGHT_MIB), seconds=60.0, alive=alive)
+    ours.send(MessageKind.STATE, bytes(5 * EIGHT_MIB), seconds=20.0, alive=alive)
     taking.join()
     assert len(beats) >= 3
 
