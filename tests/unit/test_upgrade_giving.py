@@ -342,7 +342,7 @@ def test_a_piece_that_cannot_be_exported_leaves_those_before_it(given, engine, s
 
 def test_the_successor_has_time_for_all_that_may_lie_unread(given, engine, successor, offered, noting, monkeypatch):
     """With little of a processor it takes the first piece long after the last was sent."""
-    waits, sends, wait, send = [], [], Giving._wait, HandOverChannel.send
+    waits, sends, wait, send = [], [], Giving.wait, HandOverChannel.send
 
     def waited(self, there, seconds):
         waits.append(seconds)
@@ -354,7 +354,7 @@ def test_the_successor_has_time_for_all_that_may_lie_unread(given, engine, succe
 
     noting.pieces = [bytearray(b"IKE") for _ in range(25)]
     successor.take(forwards, *[on] * 25, goes_on)
-    monkeypatch.setattr(Giving, "_wait", waited)
+    monkeypatch.setattr(Giving, "wait", waited)
     monkeypatch.setattr(successor.channel, "send", partial(sent, successor.channel))
     given.hand_over(engine, successor, offered)
     patience = [giving.GOES_ON_S + number * giving.PIECE_S for number in range(27)]

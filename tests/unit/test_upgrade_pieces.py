@@ -153,7 +153,7 @@ def test_the_other_process_has_time_to_look_at_all_its_sas_and_who_goes_on_alone
     parts = SimpleNamespace(
         config=SimpleNamespace(tunnels=()), spd=SimpleNamespace(tunnel_numbers={}), host=SimpleNamespace(conditions=conditions)
     )
-    (left_out,) = to.successor._go_on(parts, to.engine, None)
+    (left_out,) = to.successor.go_on(parts, to.engine, None)
     assert left_out.why == "all IKE SAs: the other process has gone"
     assert channel.waits == [taking.IKE_S + 10_000 * taking.IKE_EACH_S]
     assert ["restart the gateway" in text for text in conditions.texts] == [True]

@@ -311,10 +311,10 @@ class Giving:
             wipe(body)
 
     def _hear(self, successor: SuccessorProcess, seconds: float, expected: type[Message]) -> Message:
-        self._wait(successor, seconds)
+        self.wait(successor, seconds)
         return heard(successor.channel, SEND_S, expected)
 
-    def _wait(self, successor: SuccessorProcess, seconds: float) -> None:
+    def wait(self, successor: SuccessorProcess, seconds: float) -> None:
         """Until it says something or ends. HandOverError."""
         deadline = time.monotonic() + seconds
         while not successor.channel.wait(min(ALIVE_S, max(0.0, deadline - time.monotonic()))):

@@ -179,7 +179,7 @@ class Successor:
             gap_ms = (time.monotonic_ns() - given.stopped) / NS_PER_MS
             with contextlib.suppress(HandOverError):  # it has gone, and no IKE SA comes
                 self._channel.send(MessageKind.FORWARDS, body_of(Forwards(len(engine.sad.records))), seconds=SAY_S)
-            left_out += self._go_on(parts, engine, manual)
+            left_out += self.go_on(parts, engine, manual)
         counters = engine.core.counters()
         goes_on = GoesOn(
             gap_ms=gap_ms,
@@ -249,7 +249,7 @@ class Successor:
     def _forward(
         self, parts: Composition, host: LinuxHost, engine: Engine, standing: StandingSad, given: GivenSas
     ) -> list[LeftBehind]:
-        """What is wrong with an SA is named, and nothing of it ends this. From here to the end of `_go_on` it is one turn of the
+        """What is wrong with an SA is named, and nothing of it ends this. From here to the end of `go_on` it is one turn of the
         event loop, so that IKE does nothing before it has its state."""
         plane = engine.plane
         without("counters", lambda: plane.import_counters(given.counters))
@@ -273,7 +273,7 @@ class Successor:
             return str(error)
         return said if isinstance(said, expected) else getattr(said, "why", "")
 
-    def _go_on(self, parts: Composition, engine: Engine, manual: ManualSas) -> list[LeftBehind]:
+    def go_on(self, parts: Composition, engine: Engine, manual: ManualSas) -> list[LeftBehind]:
         """While packets pass. What cannot be taken is named; an SA that no IKE SA has ends."""
         left_out, sad = list[LeftBehind](), engine.sad
         by_hand = {tunnel.name for tunnel in parts.config.tunnels if tunnel.manual is not None}
