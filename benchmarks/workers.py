@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.tunnels import iperf
-from benchmarks.tunnels.contenders import Tunnel, check_path, lengthen_queues, write_bench_files
+from benchmarks.tunnels.contenders import Tunnel, check_path, lengthen_queues, replaced_once, write_bench_files
 from benchmarks.tunnels.variants import BASE
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.peers import PeerError
@@ -68,7 +68,7 @@ def tunnel(sites: TwoSites, directory: Path, kind: Kind) -> Iterator[Tunnel]:
     """Up, with all its CHILD_SAs."""
     files = write_bench_files(directory, BASE)
     for file, workers in zip(files, kind.workers, strict=True):
-        file.write_text(file.read_text().replace("[gateway]\n", f"[gateway]\nworkers = {workers}\n", 1))
+        file.write_text(replaced_once(file.read_text(), "[gateway]\n", f"[gateway]\nworkers = {workers}\n"))
     pair = [GatewayProcess(namespace, file) for namespace, file in zip((sites.gw_a, sites.gw_b), files, strict=True)]
     try:
         for gateway in pair:

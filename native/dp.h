@@ -520,7 +520,8 @@ int dp_receive_idle(const struct dp *dp);
 int dp_receive_resume(struct dp *dp);
 
 /* What waits for an SA while devices are paused, and goes to another data plane: a packet of a tunnel that is coming up, or ESP
- * that came before its SA. `octets` of it follow, padded to 8. */
+ * that came before its SA. `octets` of it follow, padded to 8. Whether a packet was read by its worker or handed over to it is
+ * not said: the other data plane takes it as read there. */
 struct dp_kept {
     uint64_t since; /* when it came */
     uint32_t octets;
@@ -533,7 +534,7 @@ struct dp_kept {
     uint8_t gso_type, needs_checksum, remembered, lent;
     uint8_t tos, encapsulation;
     uint8_t tunnel_checksum; /* from a TUN, in a UDP tunnel; where its inner IP header begins lies in `lent_protocol` */
-    uint8_t worker;          /* from a TUN: the one that read it, where it waits */
+    uint8_t worker;          /* from a TUN: where it waits */
 };
 /* Copies all that waits, in its order, into `room` octets of `out`; it waits on here. `octets`: what that takes. 0; -ENOBUFS: more
  * than `room`, of which nothing is left out that fits; -EBUSY: as dp_receive_idle. */

@@ -211,7 +211,8 @@ static bool all_empty(const struct dp *dp) {
 }
 
 /* What an owner hands on once more (dp_spread) is in the next ring before it leaves the one that it came by. Behind the back of one
- * look it may get into a ring that was looked at; from there it goes no further, and a second look finds it. */
+ * look it may get into a ring that was looked at; a second look finds it there, as long as it goes no further. So no CHILD may be
+ * switched between dp_receive_pause and this: the control thread calls both, and does nothing else in between. */
 bool dp_handover_empty(const struct dp *dp) {
     return all_empty(dp) && all_empty(dp);
 }

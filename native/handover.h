@@ -43,7 +43,7 @@ int dp_handover_take(struct dp_loop *loop, uint32_t budget, uint64_t now,
                      int (*take)(struct dp_loop *loop, struct dp_burst *b, uint64_t now),
                      void (*finish)(struct dp_loop *loop, uint64_t now));
 /* Whether nothing is on its way that this loop handed to worker `by`, another one's, or that `by` handed on to worker `next`: it is
- * sent. What they get from others counts too, so this may be false for long. */
+ * sent, unless it waits there for an SA (hold.h). What they get from others counts too, so this may be false for long. */
 bool dp_handover_passed(const struct dp_loop *loop, uint32_t by, uint32_t next);
 /* Whether there is anything to take. */
 bool dp_handover_waiting(const struct dp_loop *loop);

@@ -41,7 +41,7 @@ struct dp_burst {
     uint8_t df;            /* outer DF to send: DP_DF_SET or DP_DF_CLEAR */
     uint8_t encapsulation;
     uint8_t hop_limit;    /* outer TTL or hop limit to send, 0: the host's own */
-    bool handed;          /* by the worker that received it to the one that owns its SA; no further */
+    bool handed;          /* by the worker that received it to the one that owns its SA */
     bool remembered;      /* from a TUN: a first fragment, which later ones may follow (fragment_follow.h) */
     bool lent;            /* from a TUN: a later fragment that follows its first, with `lent_protocol` and `lent_port` */
     bool tunnel_checksum; /* TUN: a super-packet in a UDP tunnel has the pseudo-header's sum for its outer UDP checksum */

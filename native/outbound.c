@@ -279,7 +279,7 @@ static enum dp_drop outbound_burst(struct dp_loop *loop, struct dp_burst *b, uin
  * since. While a CHILD is being switched (an odd number) that cannot be told, and they are asked each time. */
 static void release_held(struct dp_loop *loop, uint64_t now) {
     uint32_t switches = atomic_load_explicit(&loop->dp->switches, memory_order_acquire);
-    if (atomic_load_explicit(&loop->dp->paused, memory_order_relaxed)) /* the control thread may be looking at them */
+    if (atomic_load_explicit(&loop->dp->paused, memory_order_acquire)) /* the control thread may be looking at them */
         return;
     if (switches == loop->switches && switches % 2 == 0)
         return;

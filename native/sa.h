@@ -40,16 +40,16 @@ struct dp_sa {
     /* Cold. */
     dp_sa_id id;
     uint32_t worker;
-    _Atomic uint32_t
-        first; /* outbound: dp_child.first of the CHILD that was pointed at it, which a rekey leaves as it is; 0: none */
+    /* Outbound: dp_child.first of the CHILD that was pointed at it, which a rekey leaves as it is; 0: none. */
+    _Atomic uint32_t first;
     _Atomic uint64_t likes; /* outbound: by what flows of that CHILD and of those like it are found, in any process */
     uint8_t direction;
     bool fragments_also; /* later fragments too, though its selectors ask for ports (dp_sa_params) */
     bool opaque;         /* later fragments alone (RFC 4301 §7.2); outbound: since its CHILD was pointed at it */
     uint64_t *ring;
     size_t ring_octets;
-    uint8_t
-        *keymat; /* as it was installed, in the key arena: an export takes it along. NULL: taken and wiped; zeros while it waits */
+    /* As it was installed, in the key arena: an export takes it along. NULL: taken and wiped; zeros while it waits. */
+    uint8_t *keymat;
     size_t keymat_octets;
     uint64_t sequence_end;            /* the last one that there is */
     bool waits;                       /* for its key and its state, see dp_sa_go_on_many; it has room for them */

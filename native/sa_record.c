@@ -13,6 +13,8 @@ enum {
 };
 
 static_assert(sizeof(struct dp_sa_record) % ALIGN == 0 && ALWAYS % ALIGN == 0, "words lie as they do in memory");
+static_assert(sizeof(struct dp_sa_record) == 8 && (int)ALIGN == 8 && (int)DROP == 16 && (int)WORD_BITS == 64,
+              "what is changed of this, or of the order of a record's parts, makes another RECORD_ENCODING (moving.py)");
 
 static size_t words_of(const struct dp_sa_state *s) {
     return s->window != 0 ? (size_t)s->window / WORD_BITS + 1 : 0;

@@ -1,10 +1,8 @@
 /* Many SAs change hands in the little time that nobody forwards: the one side exports them at once; at the other they are there
  * already, and wait for key and state. */
 #include <errno.h>
-#include <string.h>
 
 #include "engine.h"
-#include "keyed.h"
 #include "sa_export.h"
 #include "sa_record.h"
 #include "sa_state.h"

@@ -93,5 +93,7 @@ struct dp_sa *dp_spread(struct dp_loop *loop, struct dp_sa *sa, const struct dp_
         return of_flow(loop, sa, tunnel, hash(loop->dp->flow_seed ^ key, &inner->flow, inner->fragment), now, worker);
     struct dp_sa *ours = dp_tunnel_mate(tunnel, sa, loop->worker);
     *worker = ours != NULL ? loop->worker : sa->worker;
+    if (*worker != loop->worker) /* which sends at once what it gets, and may be ahead of what was sealed here before */
+        dp_loop_flush(loop, true, now);
     return ours != NULL ? ours : sa;
 }

@@ -18,8 +18,8 @@ enum {
  *
  * A flow is under way until it has rested for DP_SPREAD_REST_NS. A place belongs to one flow, known by 32 further bits of its hash,
  * while that is under way. A flow that finds no place goes with the first of the SAs, and so does everyone who has no place in
- * that set until all of those have rested: whether one of them began or goes on cannot be told. So what has no place has always
- * the same worker, and no flow moves for the sake of another one. */
+ * that set until all of those have rested: whether one of them began or goes on cannot be told. So no flow moves for the sake
+ * of another one. What has no place has the worker of the first SA, and moves at once where that becomes another one. */
 struct dp_spread_set {
     _Alignas(64) uint64_t last[DP_SPREAD_PLACES]; /* 0: none yet */
     uint64_t last_without;                        /* when a flow without a place sent; 0: none has */
@@ -39,7 +39,8 @@ void dp_spread_close(struct dp_loop *loop);
 /* `sa`, or one like it: that of the worker which the flow's hash names. A flow that is under way keeps its worker, whatever SAs
  * come meanwhile: packets by two SAs would overtake each other. Where its worker has none any more it goes to `sa`, as soon as what
  * it has sent is not on its way between workers any longer; until then *worker is the one that hands it on. What another worker
- * has handed over is for this one. *worker: whose loop is to have the burst. For loops that have a table. */
+ * has handed over is for this one; where it has none, for the worker of `sa`, once what was sealed here is sent. *worker: whose
+ * loop is to have the burst. For loops that have a table. */
 struct dp_sa *dp_spread(struct dp_loop *loop, struct dp_sa *sa, const struct dp_burst *b, const struct dp_inner *inner,
                         uint64_t now, uint32_t *worker);
 

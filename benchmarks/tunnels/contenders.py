@@ -85,7 +85,7 @@ def _plain(sites: TwoSites, directory: Path, variant: Variant) -> Iterator[Tunne
 # ---- ours ---------------------------------------------------------------------------------------------------------------------
 
 
-def _replaced(text: str, old: str, new: str) -> str:
+def replaced_once(text: str, old: str, new: str) -> str:
     """ValueError unless it is there once."""
     if text.count(old) != 1:
         raise ValueError(f"benchmarks/bench-*.toml: {old!r} is to be there once")
@@ -95,14 +95,14 @@ def _replaced(text: str, old: str, new: str) -> str:
 def as_variant(text: str, variant: Variant, networks: tuple[str, str]) -> str:
     """One of benchmarks/bench-*.toml, changed as a variant asks. `networks`: the inner IPv6 networks, here and there."""
     if not variant.offloads:
-        text = _replaced(text, "[gateway]\n", '[gateway]\noffloads = "none"\n')
+        text = replaced_once(text, "[gateway]\n", '[gateway]\noffloads = "none"\n')
     written = f'encapsulation = "{variant.encapsulation}"\n' if variant.encapsulation else ""
-    text = _replaced(text, 'encapsulation = "udp"\n', written)
-    text = _replaced(text, 'proposals = ["aes128gcm16"]', f'proposals = ["{variant.cipher}"]')
+    text = replaced_once(text, 'encapsulation = "udp"\n', written)
+    text = replaced_once(text, 'proposals = ["aes128gcm16"]', f'proposals = ["{variant.cipher}"]')
     if variant.version == IPV6:
         between = 'local = "{}"\n{}remote = "{}"\n'
         proxy_id = f"  [[tunnel.proxy_id]]\n  {between.format(networks[0], '  ', networks[1])}\n"
-        text = _replaced(text, "  [tunnel.auth]\n", f"{proxy_id}  [tunnel.auth]\n")
+        text = replaced_once(text, "  [tunnel.auth]\n", f"{proxy_id}  [tunnel.auth]\n")
         text += f'\n[[policy]]\naction = "protect"\ntunnel = "{_tunnel_name(text)}"\n{between.format(networks[0], "", networks[1])}'
     return text
 

@@ -39,12 +39,13 @@ if TYPE_CHECKING:
     from ipsec_dp.ipsec.suites import Suite
 
 OCTETS_MOST = 65535  # of an inner packet
+RECORD_ENCODING = 1  # how dp_sa_record_write lays out what a record has; another one has another number
 
 
 def record_layout() -> bytes:
     """What two programs have in common when the one reads the other's records; else SAs go one by one, as values."""
     fields = [(name, field.offset) for name, field in ffi.typeof("struct dp_sa_state").fields]
-    shape = fields, ffi.sizeof("struct dp_sa_record"), SA_MODEL, sys.byteorder, DROP_NAMES
+    shape = fields, ffi.sizeof("struct dp_sa_record"), RECORD_ENCODING, SA_MODEL, sys.byteorder, DROP_NAMES
     return hashlib.sha256(repr(shape).encode()).digest()
 
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.interop.strongswan_meeting import ROLES, TUNNEL
+from ipsec_dp.ike.v2.resources import SOON
+from ipsec_dp.rig import netns
+from tests.interop.strongswan_meeting import ROLES, TUNNEL, ping
 from tests.interop.strongswan_versions import NEWER, OWN, usr_of
 from tests.interop.test_ike_strongswan_rekey import rekey
 
@@ -46,6 +48,21 @@ def whole(meeting):
     meeting.eventually(lambda: of_all_workers(meeting), "a CHILD_SA for each worker")
 
 
+def workers_by_cpu(meeting):
+    """The workers that its CHILD_SAs have with us, by the number that it knows each by, which it keeps over a rekey."""
+    workers = {int(child["spi_in"], 16): child["worker"] for child in meeting.children() if child["spi_out"]}
+    return {child.get("cpu", "none"): workers[int(str(child["spi-out"]), 16)] for child in meeting.theirs.children()}
+
+
+def would_have_more(meeting):
+    """Packets go for twice as long as it takes until more are asked for, and an exchange behind them is done."""
+    assert ping(meeting.sites.host_a, netns.HOST_B[0], count=20, interval=SOON / 10), meeting.both_logs()
+    ike = meeting.ike_spis()
+    rekey(meeting, "we", ike=True)
+    meeting.eventually(lambda: meeting.is_up() and meeting.has_another_ike_sa(ike), "a new IKE SA")
+    meeting.assert_carries()
+
+
 def test_it_takes_one_for_each_worker_of_ours(meet_per_cpu):
     meeting = meet_per_cpu()
     whole(meeting)
@@ -59,21 +76,23 @@ def test_it_takes_one_for_each_worker_of_ours(meet_per_cpu):
 def test_a_rekey_by_either_side_stays_with_its_worker(meet_per_cpu, role):
     meeting = meet_per_cpu()
     whole(meeting)
-    before = meeting.spis()
+    before, workers = meeting.spis(), workers_by_cpu(meeting)
     rekey(meeting, role, ike=False)
     meeting.eventually(lambda: of_all_workers(meeting) and not meeting.spis() & before, f"new ones, asked for by {role}")
+    assert workers_by_cpu(meeting) == workers
     meeting.assert_carries()
     before, ike = meeting.spis(), meeting.ike_spis()
     rekey(meeting, role, ike=True)
     meeting.eventually(lambda: meeting.has_another_ike_sa(ike) and of_all_workers(meeting), f"a new IKE SA, asked for by {role}")
     assert meeting.spis() == before
+    assert workers_by_cpu(meeting) == workers
     meeting.assert_carries()
 
 
 def test_where_it_calls_there_is_one(meet_per_cpu):
     meeting = meet_per_cpu()
     meeting.bring_up("they")
-    meeting.assert_carries()
+    would_have_more(meeting)
     assert [child.get("per-cpu-sas") for child in meeting.theirs.children()] == ["yes"]
     assert len(meeting.children()) == 1
 
@@ -92,6 +111,6 @@ WITHOUT: dict[str, dict[str, Any]] = {
 def test_with_one_side_that_has_it_not_there_is_one(meet_per_cpu, role, side):
     meeting = meet_per_cpu(**WITHOUT[side])
     meeting.bring_up(role)
-    meeting.assert_carries()
+    would_have_more(meeting)
     assert len(meeting.children()) == len(meeting.their_spis()) == 1
     assert {child.get("per-cpu-sas") for child in meeting.theirs.children()} == {None}

@@ -69,15 +69,15 @@ static void test_where_an_sa_ends_its_flows_overtake_nothing_that_waits_between_
     dp_destroy(s->dp);
 }
 
-/* What this worker has sealed itself is sent before anybody else gets the next one. */
-static void test_where_the_readers_own_ends_what_it_has_sealed_goes_first(void **state) {
-    (void)state;
-    struct site *s = site_new(2);
-    uint32_t flow = flow_for(s, 0, 0);
-    struct dp_inner inner = flow_of(flow);
-    reader(s)->out_io = atomic_load(&s->dp->worker[0].links)->io[0];
-    uint8_t sealed[64] = {0};
-    reader(s)->out[reader(s)->out_count++] = (struct dp_burst){
+/* ---- in the middle of a step */
+
+static uint8_t sealed[64];
+
+/* A worker has sealed this and not sent it yet. */
+static struct dp_loop *seal(struct site *s, uint32_t worker) {
+    struct dp_loop *loop = &s->dp->worker[worker].outbound;
+    loop->out_io = atomic_load(&s->dp->worker[worker].links)->io[0];
+    loop->out[loop->out_count++] = (struct dp_burst){
         .data = sealed,
         .octets = sizeof sealed,
         .packets = 1,
@@ -85,11 +85,38 @@ static void test_where_the_readers_own_ends_what_it_has_sealed_goes_first(void *
         .encapsulation = DP_ENCAPSULATION_UDP,
         .remote = loopback(4500),
     };
-    end(s, 0);
-    assert_int_equal(worker_of(s, &inner), 1);
+    return loop;
+}
+
+static bool sealed_has_left(struct site *s, uint32_t worker) {
     uint8_t data[1024];
     struct dp_mem_meta meta;
-    assert_int_equal(dp_mem_link_pull(s->dp, 0, 0, &meta, data, sizeof data), sizeof sealed);
+    return dp_mem_link_pull(s->dp, worker, 0, &meta, data, sizeof data) == sizeof sealed;
+}
+
+/* What this worker has sealed itself is sent before anybody else gets the next one. */
+static void test_where_the_readers_own_ends_what_it_has_sealed_goes_first(void **state) {
+    (void)state;
+    struct site *s = site_new(2);
+    struct dp_inner inner = flow_of(flow_for(s, 0, 0));
+    (void)seal(s, 0);
+    end(s, 0);
+    assert_int_equal(worker_of(s, &inner), 1);
+    assert_true(sealed_has_left(s, 0));
+    dp_destroy(s->dp);
+}
+
+static void test_where_an_owners_ends_what_it_has_sealed_goes_before_what_it_hands_on(void **state) {
+    (void)state;
+    struct site *s = site_new(WORKERS);
+    struct dp_inner inner = flow_of(flow_for(s, 2, 0));
+    const struct dp_burst b = {.packets = 1, .handed = true};
+    struct dp_loop *owner = seal(s, 2);
+    uint32_t worker = UINT32_MAX;
+    end(s, 2);
+    (void)dp_spread(owner, dp_tunnel_outbound(&s->dp->tunnel[0], &inner.flow), &b, &inner, s->now, &worker);
+    assert_int_equal(worker, 0);
+    assert_true(sealed_has_left(s, 2));
     dp_destroy(s->dp);
 }
 
@@ -169,6 +196,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_where_an_sa_ends_its_flows_overtake_nothing_that_waits_between_workers),
         cmocka_unit_test(test_where_the_readers_own_ends_what_it_has_sealed_goes_first),
+        cmocka_unit_test(test_where_an_owners_ends_what_it_has_sealed_goes_before_what_it_hands_on),
         cmocka_unit_test(test_rekeys_of_all_of_them_beside_running_workers_reorder_and_lose_nothing),
     };
     return cmocka_run_group_tests_name("spread_order", tests, NULL, NULL);

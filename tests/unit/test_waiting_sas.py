@@ -9,6 +9,7 @@ import sys
 import pytest
 from ipsec_dp._native import ffi
 
+from ipsec_dp.dataplane import moving
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.rig.plane import OUTER, PlaneRig, pair, selectors_of
@@ -118,3 +119,10 @@ def test_a_record_that_is_nobodys_is_passed_over(site, waiting):
 def test_the_layout_of_records_is_one_value():
     assert len(record_layout()) == 32
     assert record_layout() == record_layout()
+
+
+@pytest.mark.parametrize("name", ["RECORD_ENCODING", "SA_MODEL", "DROP_NAMES"])
+def test_records_written_otherwise_have_another_layout(monkeypatch, name):
+    before = record_layout()
+    monkeypatch.setattr(moving, name, ("another",))
+    assert record_layout() != before
