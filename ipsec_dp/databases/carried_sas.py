@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import Struct
 
-from ipsec_dp.dataplane import Direction, ExportedSa, SaHandle
+from ipsec_dp.dataplane import ExportedSa, SaHandle
 from ipsec_dp.dataplane.moving import record_layout, records_of_values
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.util.leaves import Here, Sealed
@@ -40,10 +40,6 @@ class CarriedSad(Struct, frozen=True, forbid_unknown_fields=True):
         """Overwrites all keying material with zeros."""
         for each in self.sas:
             each.sa.wipe()
-
-    def of(self, direction: Direction, spi: int) -> list[ExportedSa]:
-        """Those with an SPI: one inbound, but peers choose the outbound ones, and two may have one."""
-        return [each.sa for each in self.sas if (each.sa.direction, each.sa.spi) == (direction, spi)]
 
 
 class KeysElsewhere:
@@ -94,11 +90,13 @@ class NotCarried(NamedTuple):
 
 
 def records_of(carried: CarriedSad) -> CarriedRecords:
-    """SAs that came one by one, from a program that lays records out otherwise, as records of ours. All keying material in it is
-    wiped. Raises DataPlaneError (EINVAL), and none is left."""
+    """SAs that came one by one, from a program that lays records out otherwise, as records of ours; what cannot be one is left out.
+    All keying material in it is wiped."""
     try:
-        records = records_of_values([each.sa for each in carried.sas])
+        records, refused = records_of_values([each.sa for each in carried.sas])
     finally:
         carried.wipe()
-    reported = {place: each.reported for place, each in enumerate(carried.sas) if each.reported}
-    return CarriedRecords(record_layout(), [each.handle for each in carried.sas], reported, records, carried.left_out)
+    sas = [each for place, each in enumerate(carried.sas) if place not in refused]
+    left_out = (*carried.left_out, *((carried.sas[place].sa.spi, why) for place, why in refused.items()))
+    reported = {place: each.reported for place, each in enumerate(sas) if each.reported}
+    return CarriedRecords(record_layout(), [each.handle for each in sas], reported, records, left_out)

@@ -49,16 +49,20 @@ def record_layout() -> bytes:
     return hashlib.sha256(repr(shape).encode()).digest()
 
 
-def records_of_values(sas: Sequence[ExportedSa]) -> bytearray:
-    """SAs that came as values as records for `go_on`, in their order. Raises DataPlaneError (EINVAL), and none is left."""
-    states = [(state_of(sa, 0), ffi.from_buffer("uint8_t[]", sa.keymat), len(sa.keymat)) for sa in sas]
-    write = lib.dp_sa_record_write
-    octets = [check(write(*state, ffi.NULL, 0), f"{sa!r} as a record") for sa, state in zip(sas, states, strict=True)]
-    records = bytearray(sum(octets))
+def records_of_values(sas: Sequence[ExportedSa]) -> tuple[bytearray, dict[int, str]]:
+    """SAs that came as values as records for `go_on`, in their order; and those that cannot be one, why, by their place."""
+    states, refused, write = [], dict[int, str](), lib.dp_sa_record_write
+    for place, sa in enumerate(sas):
+        try:
+            state = state_of(sa, 0), ffi.from_buffer("uint8_t[]", sa.keymat), len(sa.keymat)
+            states.append((state, check(write(*state, ffi.NULL, 0), "a record of it")))
+        except (DataPlaneError, OverflowError, ValueError) as error:
+            refused[place] = str(error)
+    records = bytearray(sum(octets for _, octets in states))
     c, at = ffi.from_buffer("uint8_t[]", records), 0
-    for state, room in zip(states, octets, strict=True):
+    for state, room in states:
         at += write(*state, c + at, room)
-    return records
+    return records, refused
 
 
 class Moving(IkeGate):

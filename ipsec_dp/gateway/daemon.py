@@ -68,6 +68,8 @@ async def _serve(
         if manager.asks:
             reports = loop.create_task(ServiceReports(manager, gateway, clock).run())
             stack.callback(reports.cancel)
+        if successor is not None:
+            await gateway.take_file(successor)
         status = await gateway.wait()
         if gateway.left_to is not None:
             manager.hand_over(gateway.left_to)

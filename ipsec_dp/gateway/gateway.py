@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.errors import ControlError, IpsecDpError
@@ -31,6 +31,7 @@ from ipsec_dp.util.faults import explained
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from pathlib import Path
 
     from ipsec_dp.config import Config
@@ -107,7 +108,7 @@ class Gateway:
         self._given_away = False
         self._successor: Successor | None = None  # what we are, where we take another one's place
         self._left: str | None = None  # why something was not taken away
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
 
     @property
     def config(self) -> Config:
@@ -254,8 +255,23 @@ class Gateway:
         count = len(self.config.tunnels)
         text = f"{count} tunnel{'' if count == 1 else 's'}, provider {parts.engine.plane.provider}"
         log.info("gateway %s goes on in this process: %s", self.config.name, text, extra=told("gateway_taken_over"))
+
+    async def take_file(self, successor: Successor) -> None:
+        """What the file said when it was looked at. Before any other reload, which has a later one, where nothing was waited for
+        since `take_over`. Comes back at once when the gateway is stopped."""
+        if self._parts.engine is None or self._stopping_now():
+            return
         async with self._verbs.reloading:
-            await successor.take_file(parts.engine.reloader, self.conditions)
+            taking = self._begin(successor.take_file(self._parts.engine.reloader, self.conditions))
+            stopping = self._begin(self._stopping.wait())
+            await asyncio.wait((taking, stopping), return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+
+    def _begin(self, what: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
+        task = asyncio.get_running_loop().create_task(what)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     # ---- in another process
 
@@ -288,9 +304,7 @@ class Gateway:
     def start_reload(self) -> None:
         """SIGHUP: another program that is installed goes on, and takes over what the file says. Where none is, or it does not,
         the configuration is read again here. What comes of it is logged."""
-        task = asyncio.get_running_loop().create_task(self._reload())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begin(self._reload())
 
     async def _reload(self) -> None:
         with self._parts.substitutes.reloading():

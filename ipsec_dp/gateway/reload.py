@@ -214,9 +214,13 @@ class Reloader:
             )
 
     def forget_former(self) -> None:
-        """Nothing goes back any more: secrets that are not in force are kept no longer, nor may they be read. Who opens files hears
-        of it later, since a reload that is being read or looked at comes first, and he may be slow to answer."""
+        """Nothing goes back any more: secrets that are not in force are kept no longer, nor may they be read."""
         self._former = None
+        self.tell_files()
+
+    def tell_files(self) -> None:
+        """Who opens files hears which are needed: later, since a reload that is being read or looked at comes first, and he may be
+        slow to answer."""
         task = asyncio.get_running_loop().create_task(self._tell_later())
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)

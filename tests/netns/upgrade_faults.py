@@ -173,12 +173,12 @@ BEFORE: dict[str, Callable[[], object]] = {
 # It is gone, and what is protected stays closed.
 AFTER = {
     "is killed with the keys": lambda: before(taking.Successor, "_forward", die),
-    "is killed with the state": lambda: before(taking.Successor, "_go_on", die),
+    "is killed with the state": lambda: before(taking.Successor, "go_on", die),
     "is killed with the IKE SAs": lambda: after(IkeDriver, "take", die),
     "is killed when it is to forward": lambda: before(DataPlane, "resume_receiving", die),
     "is killed before it says so": lambda: send(die, MessageKind.GOES_ON),
     "hangs with the keys": lambda: before(taking.Successor, "_forward", hang),
-    "hangs with the state": lambda: before(taking.Successor, "_go_on", hang),
+    "hangs with the state": lambda: before(taking.Successor, "go_on", hang),
     "is killed between packets and IKE": lambda: before(taking.Successor, "heard", die),
     "hangs between packets and IKE": lambda: before(taking.Successor, "heard", hang),
     "is killed in the middle of IKE": lambda: before(ike_driver, "import_ike", die),

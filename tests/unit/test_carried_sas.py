@@ -246,7 +246,7 @@ def test_no_key_shows_and_none_is_left():
     with pair() as site:
         key = bytes(keymat(site.suite, "to b 1"))
         carried = site.a.sad.export()
-        (state,) = carried.of(Direction.OUTBOUND, site.spis["b"])
+        (state,) = [each.sa for each in carried.sas if (each.sa.direction, each.sa.spi) == (Direction.OUTBOUND, site.spis["b"])]
         assert bytes(state.keymat) == key  # the control
         for shown in (repr(state), str(state), repr(carried), f"{carried.sas}"):
             assert key[:4].hex() not in shown

@@ -84,9 +84,9 @@ def run(monkeypatch):
     monkeypatch.setattr(daemon, "protect_process", lambda: None)
     before = sys.getswitchinterval()
 
-    def run(gateway: MemoryGateway) -> int:
+    def run(gateway: MemoryGateway, successor: Any = None) -> int:
         monkeypatch.setattr(daemon, "Gateway", lambda *_, **__: gateway)
-        return daemon.run(cast("Any", SimpleNamespace(log=DEFAULT_LOG)), cast("Any", None))
+        return daemon.run(cast("Any", SimpleNamespace(log=DEFAULT_LOG)), cast("Any", None), successor=successor)
 
     yield run
     sys.setswitchinterval(before)
@@ -165,6 +165,32 @@ def test_while_it_is_up_the_service_manager_hears_how_it_is_and_that_it_lives(ru
     monkeypatch.setenv("WATCHDOG_USEC", "30000")
     assert run(Beating()) == 7
     assert told(manager) == ["READY=1", "WATCHDOG=1", "STATUS=2 of 3 tunnels up", "WATCHDOG=1", "STOPPING=1"]
+
+
+class TakenOver(Beating):
+    """In the place of another process, whose file says something else: it is taken over as long as it takes."""
+
+    async def take_over(self, _successor: object) -> None:
+        asyncio.get_running_loop().call_soon(self.calls.append, "another's turn")
+        self.calls.append("taken over")
+
+    async def take_file(self, _successor: object) -> None:
+        self.calls.append("the file")
+        await self._stopped.wait()
+
+
+def test_a_file_that_is_taken_over_after_an_upgrade_keeps_nobody_waiting(run, manager, monkeypatch):
+    """The service manager's watchdog least of all. No reload comes before it."""
+    monkeypatch.setenv("WATCHDOG_USEC", "30000")
+    gateway = TakenOver()
+    assert run(gateway, SimpleNamespace(place=lambda otherwise: otherwise)) == 7
+    assert [text for text in told(manager) if not text.startswith("STATUS=")] == [
+        "READY=1",
+        "WATCHDOG=1",
+        "WATCHDOG=1",
+        "STOPPING=1",
+    ]
+    assert gateway.calls == ["taken over", "the file", "another's turn", "seen", "close"]
 
 
 def test_a_start_that_fails_is_taken_down_and_never_ready(run, manager, caplog):

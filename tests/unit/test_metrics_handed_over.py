@@ -99,6 +99,7 @@ def test_it_is_offered_where_there_is_one(tmp_path, descriptor):
     parts = SimpleNamespace(
         config=configured(tmp_path, tunnel()),
         engine=SimpleNamespace(plane=SimpleNamespace(sa_slots=65536)),
+        spd=SimpleNamespace(tunnel_numbers={"to-b": 0}),
         mtus=SimpleNamespace(export=lambda: CarriedMtus([], {})),
         substitutes=SimpleNamespace(offload_faults={"segments": "refused"}),
         metrics=SimpleNamespace(descriptor=descriptor),

@@ -18,6 +18,7 @@ from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade import sas
 from ipsec_dp.gateway.upgrade.messages import GivenSas
 from ipsec_dp.ike import actions as act
+from ipsec_dp.ipsec.spi import spi_text
 from ipsec_dp.keying.child_installer import IkeChildren
 from ipsec_dp.rig.plane import OUTER, PlaneRig, keymat, selector
 from tests.unit.sites import spi_of, to_b
@@ -193,15 +194,55 @@ def test_one_that_the_core_refuses_ends_alone_and_is_named(both, one_by_one, mon
     assert len(both.sent()) == 1
 
 
-def test_values_that_cannot_be_are_one_error_and_wiped(both):
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"keymat": bytearray(b"k" * 4096)},
+        {"sequence": -1},
+        {"octets": 2**64},
+        {"peer": EndpointValue(b"\xcb", 4500, 0)},
+        {"words": b""},
+        {"direction": 7, "model": 99},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_value_that_cannot_be_is_left_out_alone_and_all_are_wiped(both, wrong):
     both.before.up(1)
     carried = both.before.sad.export()
-    state = carried.sas[0].sa
-    longer = msgspec.structs.replace(state, keymat=bytearray(b"k" * 4096))
-    broken = CarriedSad((msgspec.structs.replace(carried.sas[0], sa=longer),))
-    with pytest.raises(DataPlaneError):
-        records_of(broken)
-    assert not any(longer.keymat)
+    broken = msgspec.structs.replace(carried.sas[0].sa, **wrong)
+    changed = CarriedSad((msgspec.structs.replace(carried.sas[0], sa=broken), *carried.sas[1:]))
+    others = over_the_wire(CarriedSad(carried.sas[1:]))
+    records = records_of(changed)
+    assert [spi for spi, _ in records.left_out] == [broken.spi]
+    assert not any(any(each.sa.keymat) for each in changed.sas)
+    assert (records.handles, records.records) == ([each.handle for each in others.sas], records_of(others).records)
+
+
+def test_a_value_that_cannot_be_ends_its_sa_alone(both, monkeypatch):
+    both.before.up(1)
+    both.before.up(2, selectors=(selector("10.1.0.0/16", "10.2.9.0/24"),))
+    both.tell()
+    carried = both.before.sad.export()
+    first, *others = carried.sas
+    broken = msgspec.structs.replace(first, sa=msgspec.structs.replace(first.sa, sequence=-1))
+    monkeypatch.setattr(both.before.sad, "export", lambda: CarriedSad((broken, *others)))
+    (left_out,) = both.stop(one_by_one=True)
+    assert spi_text(first.sa.spi) in left_out.why
+    assert both.spis() == sorted(each.sa.spi for each in others)
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), OverflowError("no"), DataPlaneError(22, "no")])
+def test_whatever_is_wrong_with_all_of_them_ends_them_and_nothing_else(both, error, monkeypatch):
+    both.before.up(1)
+    both.tell()
+
+    def fails(*_arguments):
+        raise error
+
+    monkeypatch.setattr(both.after.sad, "import_all", fails)
+    (left_out,) = both.stop()
+    assert left_out.why.startswith("all SAs: ")
+    assert both.spis() == []
 
 
 def test_a_value_is_the_record_that_it_would_have_been(both):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from ipsec_dp import __version__
@@ -245,6 +246,17 @@ def test_a_text_of_other_tunnels_is_not_what_is_in_force(tmp_path):
     config, _ = in_force(tmp_path, tunnel())
     successor = Successor(cast("Any", None), offer(replace(config, text="")), [], os.close)
     with pytest.raises(IpsecDpError, match="finds other tunnels in the configuration that is in force: restart"):
+        successor.config(config.path)
+
+
+@pytest.mark.parametrize("tables", [(tunnel(),), (tunnel(), TO_C)], ids=["the same file", "another one"])
+@pytest.mark.parametrize("made_of_it", [{"workers": 2}, {"gateway": "other"}], ids=lambda made: next(iter(made)))
+def test_what_the_two_programs_make_another_gateway_of_takes_a_restart(tmp_path, tables, made_of_it):
+    """Where a default has changed."""
+    config, _ = in_force(tmp_path, tunnel())
+    successor = Successor(cast("Any", None), msgspec.structs.replace(offer(config), **made_of_it), [], os.close)
+    written(tmp_path, *tables)
+    with pytest.raises(IpsecDpError, match="another name or number of workers in the configuration that is in force: restart"):
         successor.config(config.path)
 
 

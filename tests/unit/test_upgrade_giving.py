@@ -12,6 +12,7 @@ import os
 import subprocess
 import threading
 import time
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import ControlError, DataPlaneError
 from ipsec_dp.gateway.ike_counts import CarriedCounts
-from ipsec_dp.gateway.upgrade import executable, giving
+from ipsec_dp.gateway.upgrade import executable, giving, messages, sas
 from ipsec_dp.gateway.upgrade.giving import BrokenOffError, Giving, Offered, Places, shape_of
 from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
 from ipsec_dp.gateway.upgrade.messages import (
@@ -69,7 +70,7 @@ def engine(noting):
         ike=SimpleNamespace(finish=noting.finish, export=noting.export_ike, export_findings=dict, stop=noting.stop),
         children=SimpleNamespace(spis=lambda: ()),
         core=None,
-        reloader=SimpleNamespace(incomplete=False),
+        reloader=SimpleNamespace(incomplete=False, tell_files=lambda: noting.notes.append("which files are needed")),
     )
 
 
@@ -197,6 +198,49 @@ def test_a_program_that_lays_records_out_otherwise_gets_sas_one_by_one(given, en
     assert not any(noting.carried.sas[0].sa.keymat)
 
 
+@pytest.mark.parametrize("what", ["counters", "flows", "kept"])
+@pytest.mark.parametrize("error", [DataPlaneError(errno.EBUSY, "no"), KeyError("a fault")], ids=["refused", "faulty"])
+def test_sas_go_along_without_what_cannot_be_had_beside_them(given, engine, successor, offered, noting, what, error, monkeypatch):
+    def fails(*_arguments):
+        raise error
+
+    monkeypatch.setattr(noting, f"export_{what}", fails)
+    successor.take(forwards, *IKE, goes_on)
+    assert given.hand_over(engine, successor, offered) == GOES_ON
+    successor.thread.join()
+    sas = successor.states[0]
+    assert sas.records.records == KEY
+    found = {"counters": len(sas.counters), "flows": len(sas.flows.records), "kept": len(sas.waiting)}
+    assert found == {"counters": 1, "flows": 5, "kept": 1} | {what: 0}
+
+
+def test_no_key_is_left_where_a_message_cannot_be_made(given, engine, successor, offered, noting, monkeypatch):
+    bodies: list[bytearray] = []
+
+    class Encoder:
+        @staticmethod
+        def encode_into(_message, body):
+            bodies.append(body)
+            body += KEY
+            raise OverflowError("an integer that is too large")
+
+    monkeypatch.setattr(messages, "ENCODER", Encoder)
+    with pytest.raises(BrokenOffError):
+        given.hand_over(engine, successor, offered)
+    assert len(bodies) == 1
+    assert not any((*bodies[0], *noting.records.records, *noting.kept[0].packet))
+
+
+def test_no_key_is_left_where_they_cannot_be_put_together(given, engine, successor, offered, noting, monkeypatch):
+    def fails(**_fields):
+        raise MemoryError
+
+    monkeypatch.setattr(sas, "GivenSas", fails)
+    with pytest.raises(BrokenOffError):
+        given.hand_over(engine, successor, offered)
+    assert not any(noting.records.records)
+
+
 def test_no_key_is_left_here(given, engine, successor, offered, noting):
     successor.take(forwards, *IKE, goes_on)
     given.hand_over(engine, successor, offered)
@@ -296,6 +340,28 @@ def test_a_piece_that_cannot_be_exported_leaves_those_before_it(given, engine, s
     assert (successor.states[2].ike, successor.states[3]) == (bytearray(b"IKE"), UpgradeRefused("a fault"))
 
 
+def test_the_successor_has_time_for_all_that_may_lie_unread(given, engine, successor, offered, noting, monkeypatch):
+    """With little of a processor it takes the first piece long after the last was sent."""
+    waits, sends, wait, send = [], [], Giving.wait, HandOverChannel.send
+
+    def waited(self, there, seconds):
+        waits.append(seconds)
+        wait(self, there, seconds)
+
+    def sent(self, *arguments, seconds, alive):
+        sends.append((seconds, alive is given.alive))
+        send(self, *arguments, seconds=seconds, alive=alive)
+
+    noting.pieces = [bytearray(b"IKE") for _ in range(25)]
+    successor.take(forwards, *[on] * 25, goes_on)
+    monkeypatch.setattr(Giving, "wait", waited)
+    monkeypatch.setattr(successor.channel, "send", partial(sent, successor.channel))
+    given.hand_over(engine, successor, offered)
+    patience = [giving.GOES_ON_S + number * giving.PIECE_S for number in range(27)]
+    assert waits == [patience[0], patience[-1]]
+    assert sends == [(giving.SEND_S + seconds, True) for seconds in patience], "a watchdog hears of it meanwhile"
+
+
 def test_the_manager_hears_of_the_gateway_with_each_piece(given, engine, successor, offered, noting):
     beats: list[str] = []
     given.alive = lambda: beats.append(noting.notes[-1] if noting.notes else "")
@@ -361,6 +427,7 @@ def test_a_refused_upgrade_lets_others_change_the_host(given, gone, noting, star
         asked(given)
     assert not noting.changing.locked()
     assert gone.lost == []
+    assert noting.notes[-2:] == ["end", "which files are needed"], "those of the configuration that was refused are not"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a fault"), subprocess.TimeoutExpired("wait", 5.0), DataPlaneError(5, "no")])
@@ -417,7 +484,7 @@ def test_both_are_read_again_whatever_becomes_of_one_and_it_is_said(given, gone,
     started.has_ended = True
     with pytest.raises(ControlError, match="not upgraded: the successor has ended; and what is not read again is packets: "):
         asked(given)
-    assert noting.notes[-3:] == ["not resumed", "port 500 read", "end"]
+    assert noting.notes[-4:-1] == ["not resumed", "port 500 read", "end"]
     assert gone.lost == []
 
 
@@ -436,7 +503,7 @@ def test_a_stop_ends_the_successor_first(given, gone, noting, started, monkeypat
         await offering.wait()
         gone.stopping = True
         await given.give_up()
-        assert noting.notes == ["end"]
+        assert noting.notes == ["end", "which files are needed"]
         with pytest.raises(ControlError, match=r"^not upgraded: the other process has gone"):
             await upgrade
 

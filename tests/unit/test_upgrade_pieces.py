@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import threading
-from typing import Any
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.gateway.upgrade import taking
 from ipsec_dp.gateway.upgrade.messages import GivenIke, GivenState, MessageKind, UpgradeRefused, body_of
-from ipsec_dp.gateway.upgrade.stream import HandOverChannel
+from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
 from ipsec_dp.ike.carried import carry
 from ipsec_dp.keying.ike_driver import IkeDriver
+from ipsec_dp.util.conditions import Conditions
+from tests.doubles.clock import FakeClock
 from tests.ike.carried.crowds import keys, up_of
 from tests.ike.carried.test_bad_state import changed_model
 from tests.unit.carried_drivers import Nothing, given, giver, taker
@@ -152,6 +158,35 @@ def test_what_does_not_come_any_more_is_begun_anew(handed_over):
     assert left_out == [("", "further IKE SAs: a fault")]
     assert up(to) == ["t0", "t1"]
     assert called(to) == ["t2", "t3", "t4", "t5"]
+
+
+class Gone:
+    """A channel of a process that has gone, and how long one would have waited for it."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def receive(self, *, seconds: float) -> Any:
+        self.waits.append(seconds)
+        raise HandOverError("the other process has gone")
+
+
+def test_the_other_process_has_time_to_look_at_all_its_sas_and_who_goes_on_alone_ends_for_no_thread(tmp_path):
+    channel, conditions = Gone(), Conditions(FakeClock())
+    to = taker(cast("Any", channel), tmp_path, COUNT)
+
+    def fails() -> None:
+        raise DataPlaneError(errno.EAGAIN, "starting the thread of port 500")
+
+    to.engine.plane = SimpleNamespace(start_ike=fails)
+    to.engine.sad = SimpleNamespace(children=range(10_000), expected={}, adopting=nullcontext, end_unowned=lambda *_: ())
+    parts = SimpleNamespace(
+        config=SimpleNamespace(tunnels=()), spd=SimpleNamespace(tunnel_numbers={}), host=SimpleNamespace(conditions=conditions)
+    )
+    (left_out,) = to.successor.go_on(parts, to.engine, None)
+    assert left_out.why == "all IKE SAs: the other process has gone"
+    assert channel.waits == [taking.IKE_S + 10_000 * taking.IKE_EACH_S]
+    assert ["restart the gateway" in text for text in conditions.texts] == [True]
 
 
 def test_no_octets_of_a_piece_are_left(handed_over, monkeypatch):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ipsec_dp.errors import ControlError
-from ipsec_dp.gateway.messages import ReloadRefusal, ReloadResult
+from ipsec_dp.gateway.messages import ReloadRefusal, ReloadRequest, ReloadResult
 from ipsec_dp.gateway.substitutes import Substitutes
 from ipsec_dp.gateway.upgrade.executable import RunningProgram
 from ipsec_dp.gateway.upgrade.giving import Giving
@@ -20,7 +21,7 @@ from tests.doubles.host import Network
 from tests.unit.test_host_double import TO_B, running, written
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ipsec_dp.gateway.gateway import Gateway
 
@@ -132,6 +133,44 @@ def test_the_same_program_reads_the_file_again(tmp_path, monkeypatch):
 def test_where_another_program_cannot_go_on_this_one_reads_the_file_again(tmp_path, monkeypatch, came_of_it):
     refused = Reloaded(monkeypatch, replaced=True, refuses="not now", came_of_it=came_of_it)
     assert refused.run(tmp_path) == ["begins", "upgrade", "reload", "over"]
+
+
+def taken_over(monkeypatch: pytest.MonkeyPatch, directory: Any, then: Callable[[Gateway, asyncio.Event], object]) -> list[str]:
+    """What is done once a gateway is to take the file over, where somebody wanted a reload before; `then` comes next."""
+    calls: list[str] = []
+
+    async def life() -> None:
+        over, config = asyncio.Event(), written(directory, "a", TO_B)
+
+        async def takes(*_: object) -> None:
+            calls.append("file")
+            await over.wait()
+
+        async def reloads(*_: object) -> ReloadResult:
+            calls.append("reload")
+            return DONE
+
+        successor: Any = SimpleNamespace(take_file=takes)
+        async with running(config, FakeClock(), Network(), "192.0.2.1") as site:
+            assert site.gateway.engine is not None
+            monkeypatch.setattr(site.gateway.engine.reloader, "reload", reloads)
+            reload = asyncio.create_task(site.gateway.verbs.reload(ReloadRequest()))
+            asyncio.get_running_loop().call_soon(then, site.gateway, over)
+            await site.gateway.take_file(successor)
+            over.set()
+            await reload
+
+    asyncio.run(life())
+    return calls
+
+
+def test_no_reload_comes_before_the_file_that_is_taken_over_after_an_upgrade(tmp_path, monkeypatch):
+    """Which is the older one."""
+    assert taken_over(monkeypatch, tmp_path, lambda _, over: over.set()) == ["file", "reload"]
+
+
+def test_a_stop_does_not_wait_for_the_file_that_is_taken_over(tmp_path, monkeypatch):
+    assert "file" in taken_over(monkeypatch, tmp_path, lambda gateway, _: gateway.stop("told to"))
 
 
 def test_a_gateway_that_ends_meanwhile_reads_nothing_again(tmp_path, monkeypatch):

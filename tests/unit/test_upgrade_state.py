@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from types import SimpleNamespace
@@ -18,7 +19,8 @@ from ipsec_dp.gateway.control_rights import Client
 from ipsec_dp.gateway.ike_counts import IkeCounts
 from ipsec_dp.gateway.messages import UpgradeRequest
 from ipsec_dp.gateway.privileges import Privileges
-from ipsec_dp.gateway.upgrade.taking import settled, without
+from ipsec_dp.gateway.reload import UPGRADED
+from ipsec_dp.gateway.upgrade.settling import read_ike, settled, without
 from ipsec_dp.host import HostError
 from ipsec_dp.host.service_manager import ServiceManager
 from ipsec_dp.ike.actions import Cause, Kind
@@ -214,10 +216,25 @@ def test_after_the_hand_over_each_step_is_done_whatever_becomes_of_the_others():
     ]
 
 
+def test_where_nothing_can_read_ike_packets_pass_and_it_is_told():
+    """For want of a thread."""
+    conditions = Conditions(FakeClock())
+
+    def fails():
+        raise DataPlaneError(errno.EAGAIN, "starting the thread of port 500")
+
+    read_ike(cast("Any", SimpleNamespace(start_ike=fails)), conditions)
+    (text,) = conditions.texts
+    assert text.startswith("since an upgrade IKE is not read at port 500: starting the thread of port 500")
+    assert text.endswith("; restart the gateway")
+    conditions.become(UPGRADED, {})  # as a reload does, which starts none
+    assert conditions.texts == [text]
+
+
 @pytest.mark.parametrize("error", [KeyError("ipsec0"), ValueError("buckets"), DataPlaneError(22, "counters")])
 def test_what_does_not_come_along_ends_nothing(caplog, error):
     def step():
         raise error
 
-    without("counters", step)
+    assert without("counters", step) is None
     assert "counters did not come along" in caplog.text

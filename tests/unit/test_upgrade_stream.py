@@ -118,6 +118,27 @@ def test_nothing_is_waited_for_longer_than_it_may_take(ends):
         ends[0].send(MessageKind.STATE, bytes(64 << 20), seconds=0.05)
 
 
+def test_whoever_waits_until_a_message_is_taken_says_meanwhile_that_it_lives(ends, monkeypatch):
+    monkeypatch.setattr(stream, "ALIVE_S", 0.01)
+    ours, there = ends
+    beats, enough = [], threading.Event()
+
+    def alive():
+        beats.append(1)
+        if len(beats) == 3:
+            enough.set()
+
+    def takes():
+        assert enough.wait(20.0)
+        there.receive(seconds=20.0).close()
+
+    taking = threading.Thread(target=takes)
+    taking.start()
+    ours.send(MessageKind.STATE, bytes(5 * EIGHT_MIB), seconds=20.0, alive=alive)
+    taking.join()
+    assert len(beats) >= 3
+
+
 def test_a_length_that_is_announced_takes_no_memory():
     ours, theirs = socket.socketpair()
     with theirs, contextlib.closing(HandOverChannel(ours)) as channel:
@@ -150,9 +171,12 @@ def test_the_end_of_the_other_side_is_seen_without_reading(ends):
     ours, there = ends
     assert not ours.has_ended()
     assert not ours.wait_end(0.0)
+    there.send(MessageKind.READY, BODY, seconds=S)
+    assert not ours.wait_end(0.0)
     there.close()
     assert ours.has_ended()
     assert ours.wait_end(0.0)
+    assert bytes(ours.receive(seconds=S).body) == BODY
 
 
 # ---- what they say

@@ -61,7 +61,8 @@ def read(offer: GatewayOffer, path: Path, learn: Callable[[ReadRequest], bool]) 
         config, findings = examine(path)
     if config is None:
         raise ConfigError(findings)
-    if config.text == offer.text and {tunnel.name: known(tunnel) for tunnel in config.tunnels} == offer.known:
+    same = config.text == offer.text and {tunnel.name: known(tunnel) for tunnel in config.tunnels} == offer.known
+    if same and _is_of(config, offer):
         return FoundConfiguration(config)
     difference = between(_in_force(offer, path), config)
     if (changes := _changes(difference)) is None:
@@ -81,7 +82,14 @@ def _in_force(offer: GatewayOffer, path: Path) -> Config:
         )
     if {tunnel.name for tunnel in config.tunnels} != offer.known.keys():
         raise HandOverError("this program finds other tunnels in the configuration that is in force: restart")
+    if not _is_of(config, offer):
+        raise HandOverError("this program finds another name or number of workers in the configuration that is in force: restart")
     return replace(config, tunnels=tuple(as_known(tunnel, offer.known[tunnel.name]) for tunnel in config.tunnels))
+
+
+def _is_of(config: Config, offer: GatewayOffer) -> bool:
+    """Whether it makes the same gateway: what it has is laid out for so many workers."""
+    return (config.name, config.workers) == (offer.gateway, offer.workers)
 
 
 def _changes(difference: Difference) -> str | None:

@@ -38,7 +38,7 @@ from ipsec_dp.gateway.upgrade.messages import (
     body_of,
     heard,
 )
-from ipsec_dp.gateway.upgrade.stream import HandOverError
+from ipsec_dp.gateway.upgrade.stream import ALIVE_S, HandOverError
 from ipsec_dp.host.drop import capabilities_for
 from ipsec_dp.network.linux_host import LinuxHost
 from ipsec_dp.util.collection import no_collection
@@ -62,8 +62,7 @@ SEND_S: Final = 20.0
 IDLE_S: Final = 0.25  # in which the last burst is done, or nothing stops
 GOES_ON_S: Final = 30.0
 GOES_ON_EACH_S: Final = 0.002  # more for each SA: ten times what one takes
-PIECE_S: Final = 30.0  # for the successor to take a piece of IKE, which is a tenth of a second's work
-ALIVE_S: Final = 1.0  # between two words to the service manager meanwhile
+PIECE_S: Final = 30.0  # more for each message of IKE, which is a tenth of a second's work
 CHANGING_S: Final = 10.0  # for whoever changes the host now
 GIVE_UP_S: Final = 5.0
 
@@ -188,6 +187,8 @@ class Giving:
                     goes_on = self.hand_over(engine, successor, offered)
             except BaseException:
                 await asyncio.to_thread(successor.end)
+                if not self._given_away:
+                    engine.reloader.tell_files()  # it may have had others opened, which its file names
                 raise
             finally:
                 self._successor = None
@@ -286,11 +287,11 @@ class Giving:
             given = sas.exported(engine, self._parts.spd, offered.told, offered.layout, stopped, self._parts.clock.now())
             self._say(successor, MessageKind.SAS, given, patience)
             self._hear(successor, patience, Forwards)
-            patience = PIECE_S
             try:
                 for kind, body in self._ike_state(engine, host):
                     self.alive()
-                    self._say(successor, kind, body, PIECE_S)
+                    patience += PIECE_S  # all of them may lie unread in the socket's buffer
+                    self._say(successor, kind, body, patience)
             except HandOverError:  # it has gone; or on alone where this process stood still, and said so
                 patience = 0.0
             return self._hear(successor, patience, GoesOn)
@@ -305,15 +306,15 @@ class Giving:
 
     def _say(self, successor: SuccessorProcess, kind: MessageKind, body: bytearray, seconds: float) -> None:
         try:
-            successor.channel.send(kind, body, seconds=SEND_S + seconds)
+            successor.channel.send(kind, body, seconds=SEND_S + seconds, alive=self.alive)
         finally:
             wipe(body)
 
     def _hear(self, successor: SuccessorProcess, seconds: float, expected: type[Message]) -> Message:
-        self._wait(successor, seconds)
+        self.wait(successor, seconds)
         return heard(successor.channel, SEND_S, expected)
 
-    def _wait(self, successor: SuccessorProcess, seconds: float) -> None:
+    def wait(self, successor: SuccessorProcess, seconds: float) -> None:
         """Until it says something or ends. HandOverError."""
         deadline = time.monotonic() + seconds
         while not successor.channel.wait(min(ALIVE_S, max(0.0, deadline - time.monotonic()))):

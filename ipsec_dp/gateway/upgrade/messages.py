@@ -212,7 +212,11 @@ Message = TypeVar("Message", bound=Struct)
 def body_of(message: Struct) -> bytearray:
     """Its octets, which whoever has them wipes."""
     body = bytearray()
-    ENCODER.encode_into(message, body)
+    try:
+        ENCODER.encode_into(message, body)
+    except BaseException:
+        wipe(body)
+        raise
     return body
 
 

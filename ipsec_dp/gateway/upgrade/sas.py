@@ -7,15 +7,18 @@ import errno
 import logging
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ipsec_dp.databases.carried_sas import CarriedSad, KeysElsewhere, records_of
-from ipsec_dp.dataplane.carried import EndpointValue
+from ipsec_dp.dataplane.carried import CarriedFlows, EndpointValue
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade.messages import GivenIke, GivenSas, GivenState, LeftBehind, MessageKind, body_of
+from ipsec_dp.gateway.upgrade.settling import without
 from ipsec_dp.gateway.upgrade.waiting import waiting_in
 from ipsec_dp.ipsec.spi import spi_text
+from ipsec_dp.util.faults import unexpected
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
@@ -39,16 +42,17 @@ def exported(engine: Engine, spd: Spd, known: ToldSad, layout: bytes, stopped: i
     """GivenSas, for a program of this `layout`; `now`: seconds of the host's clock. No way back: what is exported here is retired,
     and packets that wait are sealed there alone. Raises DataPlaneError."""
     sad, same = engine.sad, layout == record_layout()
-    shape, counters, flows = known.news(), engine.plane.export_counters(), engine.plane.export_flows(round(now * NS_PER_S))
+    shape, counters = known.news(), without("counters", engine.plane.export_counters) or []
+    flows = without("flows", partial(engine.plane.export_flows, round(now * NS_PER_S))) or CarriedFlows(0, b"")
     expected = [(spi, EndpointValue.of(peer)) for spi, peer in sad.expected.items()]
     carried: Any = _retired(sad.export_all if same else sad.export)
     which = {"records": carried} if same else {"sas": carried}
-    waiting = waiting_in(engine.plane, spd)
-    sas = GivenSas(stopped=stopped, shape=shape, expected=expected, counters=counters, flows=flows, waiting=waiting, **which)
-    try:
+    with contextlib.ExitStack() as wiped:
+        wiped.callback(carried.wipe)
+        waiting = without("packets", partial(waiting_in, engine.plane, spd)) or []
+        sas = GivenSas(stopped=stopped, shape=shape, expected=expected, counters=counters, flows=flows, waiting=waiting, **which)
+        wiped.callback(sas.wipe)
         return body_of(sas)
-    finally:
-        sas.wipe()
 
 
 def _retired(export: Callable[[], CarriedSad | CarriedRecords]) -> CarriedSad | CarriedRecords:
@@ -106,8 +110,9 @@ def imported(sad: Sad, standing: StandingSad, sas: GivenSas) -> list[LeftBehind]
     try:
         left_out += [LeftBehind("", why) for why in standing.take(sas.shape)]
         left_out += _gone_on(sad, standing, sas)
-    except DataPlaneError as error:
-        left_out.append(LeftBehind("", f"all SAs: {error}"))
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with them, IKE negotiates anew
+        why = error if isinstance(error, DataPlaneError) else unexpected("taking them", error)
+        left_out.append(LeftBehind("", f"all SAs: {why}"))
     for handle in sad.waiting:
         sad.remove(handle)
     return left_out
@@ -127,6 +132,8 @@ def _gone_on(sad: Sad, standing: StandingSad, sas: GivenSas) -> list[LeftBehind]
 def expect(sad: Sad, sas: GivenSas) -> None:
     """What comes on SPIs that were named to peers waits for their SAs, which the IKE state has."""
     for spi, peer in sas.expected:
-        with contextlib.suppress(DataPlaneError):  # then its exchange comes to nothing, and is begun anew
+        with contextlib.suppress(
+            DataPlaneError, ValueError, OverflowError
+        ):  # then its exchange comes to nothing, and is begun anew
             sad.claim_spi(spi)
             sad.expect_spi(spi, peer.endpoint)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import contextlib
 import hashlib
+import math
 import os
 import select
 import socket
@@ -23,6 +24,8 @@ from ipsec_dp.util import os_errors
 from ipsec_dp.util.wiping import wipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ipsec_dp.ike.octets import Buffer
 
 FORM: Final = 1
@@ -35,6 +38,7 @@ HEAD_OCTETS: Final = FRONT.size + _DIGEST
 BODY_MAX: Final = 512 << 20  # octets: ten thousand tunnels take about 100 MB
 DESCRIPTORS_MAX: Final = 65536
 KIND_MAX: Final = 15
+ALIVE_S: Final = 1.0  # between two words to the service manager while the other process is waited for
 _AT_ONCE: Final = 200  # descriptors with one octet of the stream; the kernel takes 253 (SCM_MAX_FD)
 _PIECE: Final = 8 << 20  # octets: ten thousand tunnels' SAs are 5.2 MB
 _INT: Final = struct.calcsize("i")
@@ -119,8 +123,17 @@ class HandOverChannel:
     def close(self) -> None:
         self._socket.close()
 
-    def send(self, kind: int, body: Buffer, descriptors: list[int] | None = None, *, seconds: float) -> None:
-        """The whole of a message. HandOverError: the other side is gone, or takes nothing; or it is too long, and none was sent."""
+    def send(
+        self,
+        kind: int,
+        body: Buffer,
+        descriptors: list[int] | None = None,
+        *,
+        seconds: float,
+        alive: Callable[[], object] = lambda: None,
+    ) -> None:
+        """The whole of a message; `alive` is called about every ALIVE_S until it is taken. HandOverError: the other side is gone,
+        or takes nothing; or it is too long, and none was sent."""
         given, deadline = descriptors or [], time.monotonic() + seconds
         if len(body) > BODY_MAX:
             raise HandOverError(f"{len(body)} octets are more than the {BODY_MAX} that a message has")
@@ -130,21 +143,25 @@ class HandOverChannel:
                 self._wait(deadline)
                 rights = array.array("i", given[first : first + _AT_ONCE])
                 self._socket.sendmsg([b"D"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-            self._send_all(body, deadline)
+            self._send_all(body, deadline, alive)
         except OSError as error:
             raise HandOverError(_lost(error)) from None
 
-    def _wait(self, deadline: float) -> None:
+    def _wait(self, deadline: float, most: float = math.inf) -> None:
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self._socket.settimeout(left)
+        self._socket.settimeout(min(left, most))
 
-    def _send_all(self, octets: Buffer, deadline: float) -> None:
-        view = memoryview(octets)
+    def _send_all(self, octets: Buffer, deadline: float, alive: Callable[[], object] = lambda: None) -> None:
+        view, told = memoryview(octets), time.monotonic()
         while view:
-            self._wait(deadline)
-            view = view[self._socket.send(view[:_PIECE]) :]
+            self._wait(deadline, ALIVE_S)
+            with contextlib.suppress(TimeoutError):  # the deadline says when it is too late
+                view = view[self._socket.send(view[:_PIECE]) :]
+            if view and time.monotonic() >= told + ALIVE_S:
+                alive()
+                told = time.monotonic()
 
     def receive(self, *, seconds: float) -> Received:
         """The next message, whole and checked. HandOverError; then nothing of it is left open."""
@@ -211,16 +228,13 @@ class HandOverChannel:
 
     def has_ended(self) -> bool:
         """Whether the other side is gone; nothing is read."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLRDHUP)
-        return bool(poll.poll(0))
+        return self.wait_end(0.0)
 
     def wait_end(self, seconds: float) -> bool:
-        """Whether the other side goes within so many seconds."""
-        self._socket.settimeout(seconds)
-        with contextlib.suppress(OSError):
-            return not self._socket.recv(1)
-        return False
+        """Whether the other side goes within so many seconds, whatever it said that is unread."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        return bool(poll.poll(seconds * 1000))
 
 
 def _lost(error: OSError) -> str:

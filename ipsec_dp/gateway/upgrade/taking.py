@@ -19,9 +19,8 @@ from ipsec_dp import __version__
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.sad_shape import SadShape, StandingSad
 from ipsec_dp.dataplane.moving import record_layout
-from ipsec_dp.errors import DataPlaneError, IpsecDpError
+from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.privileges import Privileges
-from ipsec_dp.gateway.reload import UPGRADED
 from ipsec_dp.gateway.root_helper import RootHelper
 from ipsec_dp.gateway.upgrade import configuration
 from ipsec_dp.gateway.upgrade import sas as carried
@@ -41,6 +40,7 @@ from ipsec_dp.gateway.upgrade.messages import (
     body_of,
     message_of,
 )
+from ipsec_dp.gateway.upgrade.settling import read_ike, settled, without
 from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
 from ipsec_dp.gateway.upgrade.waiting import wait_on
 from ipsec_dp.host.drop import end_with_nobody
@@ -53,7 +53,7 @@ from ipsec_dp.util.faults import unexpected
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable
     from contextlib import AsyncExitStack
     from pathlib import Path
 
@@ -74,6 +74,7 @@ log = logging.getLogger(__name__)
 OFFER_S: Final = 30.0
 STATE_S: Final = 60.0  # from ready on, for each of what comes then
 IKE_S: Final = 30.0  # for each piece of it
+IKE_EACH_S: Final = 0.002  # more for each CHILD_SA, before the first: the other process looks at all of them then
 SAY_S: Final = 10.0
 GONE_S: Final = 10.0  # for the other process to end
 NS_PER_MS: Final = 1e6
@@ -179,7 +180,7 @@ class Successor:
             gap_ms = (time.monotonic_ns() - given.stopped) / NS_PER_MS
             with contextlib.suppress(HandOverError):  # it has gone, and no IKE SA comes
                 self._channel.send(MessageKind.FORWARDS, body_of(Forwards(len(engine.sad.records))), seconds=SAY_S)
-            left_out += self._go_on(parts, engine, manual)
+            left_out += self.go_on(parts, engine, manual)
         counters = engine.core.counters()
         goes_on = GoesOn(
             gap_ms=gap_ms,
@@ -249,7 +250,7 @@ class Successor:
     def _forward(
         self, parts: Composition, host: LinuxHost, engine: Engine, standing: StandingSad, given: GivenSas
     ) -> list[LeftBehind]:
-        """What is wrong with an SA is named, and nothing of it ends this. From here to the end of `_go_on` it is one turn of the
+        """What is wrong with an SA is named, and nothing of it ends this. From here to the end of `go_on` it is one turn of the
         event loop, so that IKE does nothing before it has its state."""
         plane = engine.plane
         without("counters", lambda: plane.import_counters(given.counters))
@@ -264,22 +265,22 @@ class Successor:
         parts.upgraded_at = parts.clock.utc().isoformat(timespec="milliseconds")
         return left_out
 
-    def heard(self, expected: type[Message]) -> Message | str:
-        """What comes of IKE now. Why nothing does: the other process could not export it, or has gone."""
+    def heard(self, expected: type[Message], more: float = 0.0) -> Message | str:
+        """What comes of IKE now, within IKE_S and `more`. Why nothing does: the other process could not export it, or has gone."""
         try:
-            with contextlib.closing(self._channel.receive(seconds=IKE_S)) as got:
+            with contextlib.closing(self._channel.receive(seconds=IKE_S + more)) as got:
                 said: Struct = message_of(got.kind, got.body, expected, UpgradeRefused)
         except HandOverError as error:
             return str(error)
         return said if isinstance(said, expected) else getattr(said, "why", "")
 
-    def _go_on(self, parts: Composition, engine: Engine, manual: ManualSas) -> list[LeftBehind]:
+    def go_on(self, parts: Composition, engine: Engine, manual: ManualSas) -> list[LeftBehind]:
         """While packets pass. What cannot be taken is named; an SA that no IKE SA has ends."""
         left_out, sad = list[LeftBehind](), engine.sad
         by_hand = {tunnel.name for tunnel in parts.config.tunnels if tunnel.manual is not None}
         expected, sad.expected = sad.expected, {}
         with sad.adopting() as unowned:
-            state = self.heard(GivenState)
+            state = self.heard(GivenState, IKE_EACH_S * len(sad.children))
             if isinstance(state, str):
                 left_out.append(LeftBehind("", f"all IKE SAs: {state}"))
             else:
@@ -297,7 +298,7 @@ class Successor:
             manual.warn(name)
             if manual.status(name).state != "up":
                 left_out.append(LeftBehind(name, "its keys are set by hand, and its SAs did not come along"))
-        engine.plane.start_ike()
+        read_ike(engine.plane, parts.host.conditions)
         return left_out
 
     def _take_beside(self, parts: Composition, plane: DataPlane, state: GivenState) -> None:
@@ -378,22 +379,3 @@ class Successor:
 async def _listen(parts: Composition, engine: Engine) -> None:
     for local in await parts.host.peers.listen_at(parts.config.tunnels):
         engine.ike.listen(local)
-
-
-async def settled(conditions: Conditions, reloader: Reloader, steps: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
-    """Each step, whatever becomes of the others. What fails is a condition until a reload has done it all."""
-    for what, step in steps.items():
-        try:
-            await step()
-        except IpsecDpError as error:  # packets pass meanwhile
-            log.error("after the upgrade: %s: %s", what, error, extra=told("upgrade_unsettled"))
-            conditions.begin(UPGRADED, what, f"after an upgrade, {what}: {error}; `ipsec-dp reload` tries again")
-            reloader.make_all()
-
-
-def without(what: str, step: Callable[[], object]) -> None:
-    """Nobody else has the SAs: they are worth more than what does not come along."""
-    try:
-        step()
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, packets pass
-        log.warning("%s did not come along: %s", what, unexpected(what, error), extra=told("upgrade_not_taken"))
