@@ -143,18 +143,24 @@ class Succession(Upgraded):
 
 
 @contextlib.contextmanager
-def upgraded(sites: TwoSites, directory: Path, pair: SitePair, *program: str) -> Iterator[Upgraded]:
-    """gwA, started by `program` where there is one, and gwB are up, and all that gwA has become ends afterwards."""
-    made = Upgraded(sites, directory, pair, program)
+def started(pair: Upgraded) -> Iterator[Upgraded]:
+    """Both gateways are started, and all that gwA has become ends afterwards."""
     try:
-        made.start()
-        made.a.wait_negotiated(PATIENCE_S)
-        yield made
+        pair.start()
+        yield pair
     finally:
         try:
-            end(made)
+            end(pair)
         finally:
-            made.a.kill()
-            made.b.kill()
-            print(made.a.text())
-    assert "Traceback" not in made.a.text()
+            pair.a.kill()
+            pair.b.kill()
+            print(pair.a.text())
+    assert "Traceback" not in pair.a.text()
+
+
+@contextlib.contextmanager
+def upgraded(sites: TwoSites, directory: Path, pair: SitePair, *program: str) -> Iterator[Upgraded]:
+    """gwA, started by `program` where there is one, and gwB are up, and all that gwA has become ends afterwards."""
+    with started(Upgraded(sites, directory, pair, program)) as made:
+        made.a.wait_negotiated(PATIENCE_S)
+        yield made

@@ -21,7 +21,7 @@ import pytest
 import ipsec_dp
 from ipsec_dp.rig import netns
 from tests.netns.numbered import numbered
-from tests.netns.succession import Upgraded, end, flows, reachable
+from tests.netns.succession import Upgraded, flows, reachable, started
 from tests.netns.test_metrics import PORT, fetch
 from tests.netns.test_upgrade import PAIRS, ROOT
 from tests.netns.traffic import until
@@ -91,8 +91,7 @@ def test_a_reload_after_an_installation_goes_on_in_another_process(sites_opened_
     program = "env", f"NOTIFY_SOCKET={manager.address}", f"PYTHONPATH={package.parent}", *type(pair.a).program
     pair.a.program = reachable(program)
     pair.a.config.write_text(f"{pair.a.config.read_text()}\n[metrics]\n")
-    pair.start()
-    try:
+    with started(pair):
         until(lambda: pair.a.status()["tunnels"][0]["state"] == "up", "the tunnel")
         before, served = pair.a.status(), listens(sites.gw_a)
         with numbered(sites.host_a, sites.host_b, netns.HOST_B[0], pause_s=0.001) as there:
@@ -122,13 +121,6 @@ def test_a_reload_after_an_installation_goes_on_in_another_process(sites_opened_
         until(lambda: fetch(sites.gw_a, PORT, "/metrics")[0] == 200, "metrics")
         assert listens(sites.gw_a) == served
         assert after["tunnels"][0]["children"][0]["spi_in"] == before["tunnels"][0]["children"][0]["spi_in"]
-    finally:
-        try:
-            end(pair)
-        finally:
-            pair.a.kill()
-            pair.b.kill()
-            print(pair.a.text())
 
 
 RESOLVES = "        config = resolve_document(document, path, findings)\n"
@@ -152,8 +144,7 @@ def test_a_file_that_only_the_program_installed_since_understands_is_taken_over_
     older(package)
     pair = Upgraded(sites, tmp_path, PAIRS["IKEv2, UDP"])
     pair.a.program = reachable(("env", f"PYTHONPATH={package.parent}", *type(pair.a).program))
-    pair.start()
-    try:
+    with started(pair):
         until(lambda: pair.a.status()["tunnels"][0]["state"] == "up", "the tunnel")
         before = pair.a.status()
         with numbered(sites.host_a, sites.host_b, netns.HOST_B[0], pause_s=0.001) as there:
@@ -174,11 +165,3 @@ def test_a_file_that_only_the_program_installed_since_understands_is_taken_over_
         assert after["socket_buffers"]["asked"] == 1048576
         assert [text for text in after["warnings"] if "upgrade" in text] == []
         assert after["tunnels"][0]["children"][0]["spi_in"] == before["tunnels"][0]["children"][0]["spi_in"]
-    finally:
-        try:
-            end(pair)
-        finally:
-            pair.a.kill()
-            pair.b.kill()
-            print(pair.a.text())
-    assert "Traceback" not in pair.a.text()
