@@ -167,7 +167,7 @@ def test_an_initial_contact_that_ends_another_tunnels_ike_sa_says_what_to_do():
     for tunnel in ("t0", "t1"):
         ladder.a.do(ladder.a.core.initiate(tunnel, ladder.path("a"), ladder.clock()))
         ladder.settle()
-        ladder.a.core.forget(ladder.clock())  # A restarts
+        ladder.a.do(ladder.a.core.forget(ladder.clock()))  # A restarts
     (ended,) = [event for event in ladder.b.events if event.kind is Kind.IKE_DOWN]
     assert (ended.tunnel, ended.cause) == ("t0", Cause.REPLACED)
     for words in ('with tunnel "t1", which has the same identities', 'unique = "never"'):
