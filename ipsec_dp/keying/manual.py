@@ -103,12 +103,14 @@ class ManualSas:
                 path=self.paths[tunnel.name],
                 random=self._random,
             )
-            self.warn(tunnel.name)
+            self.warn((tunnel,))
 
     @staticmethod
-    def warn(name: str) -> None:
-        """That a tunnel is of this kind, wherever its SAs come from."""
-        log.warning('tunnel "%s": %s', name, WARNING, extra=told("manual_keys", tunnel=name))
+    def warn(tunnels: Iterable[Tunnel]) -> None:
+        """Of those that have manual keys, wherever their SAs come from."""
+        for tunnel in tunnels:
+            if tunnel.manual is not None:
+                log.warning('tunnel "%s": %s', tunnel.name, WARNING, extra=told("manual_keys", tunnel=tunnel.name))
 
     def remove(self, tunnel: Tunnel) -> None:
         """Ends a tunnel's SAs."""
@@ -116,10 +118,14 @@ class ManualSas:
         for child in self._sad.children_of(self._spd.tunnel_numbers[tunnel.name]):
             self._sad.remove_child(child)
 
-    def status(self, name: str) -> KeyingStatus:
-        """Up: it can receive and send."""
+    def is_up(self, name: str) -> bool:
+        """Whether it can receive and send."""
         children = self._sad.children_of(self._spd.tunnel_numbers[name])
-        up = any(child.inbound is not None and child.outbound is not None for child in children)
+        return any(child.inbound is not None and child.outbound is not None for child in children)
+
+    def status(self, name: str) -> KeyingStatus:
+        """As `is_up` says."""
+        up = self.is_up(name)
         return KeyingStatus(
             state="up" if up else "down",
             state_text="manual keys" if up else "no SA",
