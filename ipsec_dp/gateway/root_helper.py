@@ -36,7 +36,7 @@ from ipsec_dp.gateway.root_grants import Grants, HelpedGateway, Named, examined
 from ipsec_dp.host import tun
 from ipsec_dp.host.descriptors import content_of, memory_of, received, send
 from ipsec_dp.host.drop import become, end_with_nobody
-from ipsec_dp.host.links import open_by_links_of
+from ipsec_dp.host.links import OpenedDirectories, open_by_links_of
 from ipsec_dp.host.privilege import CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
 from ipsec_dp.host.roots_files import written_files
 from ipsec_dp.keying.key_file import open_table, owners_of_tables
@@ -207,9 +207,18 @@ class Helper:
 
 def _opened(served: HelpedGateway, path: str, flags: int) -> int:
     """Raises OSError: the file's, EACCES for what no configuration names."""
+    _check_named(served, path)
+    return open_by_links_of(_owners(served), path, flags)
+
+
+def _owners(served: HelpedGateway) -> frozenset[int]:
+    """Whose links are followed."""
+    return frozenset((0, served.owner))
+
+
+def _check_named(served: HelpedGateway, path: str) -> None:
     if not served.reads(path):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    return open_by_links_of(frozenset((0, served.owner)), path, flags)
 
 
 def _several(served: HelpedGateway, paths: list[str]) -> Answered:
@@ -218,13 +227,15 @@ def _several(served: HelpedGateway, paths: list[str]) -> Answered:
         return Answered(errno.EINVAL)
     opened: list[int] = []
     said = ""
-    for path in paths:
-        try:
-            opened.append(_opened(served, path, READING | os.O_NOFOLLOW))
-        except OSError:
-            said += NOT_OPENED
-        else:
-            said += OPENED
+    with OpenedDirectories(_owners(served)) as directories:
+        for path in paths:
+            try:
+                _check_named(served, path)
+                opened.append(directories.open(path, READING))
+            except OSError:
+                said += NOT_OPENED
+            else:
+                said += OPENED
     return Answered(text=said, descriptors=tuple(opened))
 
 
