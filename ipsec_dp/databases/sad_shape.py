@@ -158,7 +158,7 @@ class StandingSad:
         self.handles: dict[int, SaHandle] = {}
         self._children: dict[int, ChildSa] = {}
         self._suite = functools.cache(parse_suite)
-        self._selectors = functools.cache(_selectors)  # both SAs of a CHILD_SA have its own
+        self._selectors = functools.cache(_selectors)  # an SA that receives has those of its CHILD_SA
 
     def take(self, said: SadShape) -> list[str]:
         """Makes it so. What cannot be made and why, which leaves the rest as it is to be."""

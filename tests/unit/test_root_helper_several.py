@@ -99,6 +99,7 @@ def answering(*answers):
         for head, text, descriptors in answers:
             asked.append(theirs.recv(REQUEST_OCTETS_MAX)[:1])
             send(theirs, root_helper._HEAD.pack(head) + text, *descriptors)
+        theirs.shutdown(socket.SHUT_RDWR)
 
     with ThreadPoolExecutor(1) as pool, ours, theirs:
         served = pool.submit(serve)
