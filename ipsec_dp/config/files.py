@@ -105,9 +105,10 @@ def read_secret(path: Path, ahead: Ahead | None = None) -> bytearray:
             wipe(buffer)
 
 
-def read_key(path: Path, octets: int) -> bytearray:
-    """A key of exactly `octets` octets from hex text (white space ignored). The caller wipes it. Raises BadValueError."""
-    text = read_secret(path)
+def read_key(path: Path, octets: int, ahead: Ahead | None = None) -> bytearray:
+    """A key of exactly `octets` octets from hex text (white space ignored), which the caller wipes. `ahead` and BadValueError as of
+    `read_secret`."""
+    text = read_secret(path, ahead)
     try:
         return _key_of(text, path, octets)
     finally:
@@ -211,11 +212,11 @@ class ManualKeys:
         self.wipe()
 
 
-def load_manual_keys(manual: ManualSa) -> ManualKeys:
-    """Both keys of a manual tunnel, checked anew. Raises BadValueError."""
-    inbound = read_key(manual.key_in_file, manual.suite.keymat_octets)
+def load_manual_keys(manual: ManualSa, ahead: Ahead | None = None) -> ManualKeys:
+    """Both keys of a manual tunnel, checked anew. `ahead` as of `read_secret`. Raises BadValueError."""
+    inbound = read_key(manual.key_in_file, manual.suite.keymat_octets, ahead)
     try:
-        return ManualKeys(inbound, read_key(manual.key_out_file, manual.suite.keymat_octets))
+        return ManualKeys(inbound, read_key(manual.key_out_file, manual.suite.keymat_octets, ahead))
     except BadValueError:
         wipe(inbound)
         raise

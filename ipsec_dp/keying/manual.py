@@ -7,12 +7,16 @@ one key), and a restarted gateway's packets are replays to its peer until that o
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from ipsec_dp.config import load_manual_keys
+from ipsec_dp.config.files import SECRET
 from ipsec_dp.dataplane import Direction, Encapsulation, Limits, OuterPath, SaParams
 from ipsec_dp.keying.status import KeyingStatus
+from ipsec_dp.util.opening import Ahead
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
@@ -45,13 +49,14 @@ def install(
     selectors: Sequence[SelectorPair],
     path: OuterPath,
     random: Callable[[int], bytes],
+    ahead: Ahead | None = None,
 ) -> ChildSa:
-    """Reads the key files and brings the tunnel's one CHILD_SA up. `random` gives octets for the IV.
+    """Reads the key files and brings the tunnel's one CHILD_SA up. `random` gives octets for the IV; `ahead` as of `read_secret`.
 
     Raises BadValueError (a key file) or DataPlaneError.
     """
     limits = limits_of(tunnel)
-    with load_manual_keys(manual) as keys:
+    with load_manual_keys(manual, ahead) as keys:
         inbound = SaParams(
             direction=Direction.INBOUND,
             spi=manual.spi_in,
@@ -90,20 +95,22 @@ class ManualSas:
     def install(self, tunnels: Iterable[Tunnel], paths: Mapping[str, OuterPath]) -> None:
         """Brings up those of `tunnels` that have manual keys, by these paths. Raises as `install` of one does."""
         self.paths.update(paths)
-        for tunnel in tunnels:
-            if tunnel.manual is None:
-                continue
-            install(
-                self._sad,
-                tunnel,
-                tunnel.manual,
-                number=self._spd.tunnel_numbers[tunnel.name],
-                interface=self._spd.interface_numbers[tunnel.interface],
-                selectors=tunnel.selectors,
-                path=self.paths[tunnel.name],
-                random=self._random,
-            )
-            self.warn((tunnel,))
+        by_hand = [(tunnel, tunnel.manual) for tunnel in tunnels if tunnel.manual is not None]
+        keys = (os.path.abspath(file) for _, manual in by_hand for file in (manual.key_in_file, manual.key_out_file))
+        with contextlib.closing(Ahead(keys, SECRET)) as ahead:
+            for tunnel, manual in by_hand:
+                install(
+                    self._sad,
+                    tunnel,
+                    manual,
+                    number=self._spd.tunnel_numbers[tunnel.name],
+                    interface=self._spd.interface_numbers[tunnel.interface],
+                    selectors=tunnel.selectors,
+                    path=self.paths[tunnel.name],
+                    random=self._random,
+                    ahead=ahead,
+                )
+                self.warn((tunnel,))
 
     @staticmethod
     def warn(tunnels: Iterable[Tunnel]) -> None:
