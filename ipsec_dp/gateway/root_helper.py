@@ -40,7 +40,7 @@ from ipsec_dp.host.links import OpenedDirectories, open_by_links_of
 from ipsec_dp.host.privilege import CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
 from ipsec_dp.host.roots_files import written_files
 from ipsec_dp.keying.key_file import open_table, owners_of_tables
-from ipsec_dp.util.opening import AHEAD_FILES, AHEAD_OCTETS, APPENDING, READING, USING
+from ipsec_dp.util.opening import AHEAD_FILES, APPENDING, READING, USING
 from ipsec_dp.util.text import LINE, shown
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ STAY = b"S"  # with whoever gets the channel that is the answer, too
 OPEN_SEVERAL = b"M"  # paths with a zero between them; none by a link at its end
 OPENED, NOT_OPENED = "+", "-"  # what the answer says of each
 CHANNELS_MAX: Final = 4  # the gateway's, its successor's, and those whose end was not heard yet
-REQUEST_OCTETS_MAX: Final = 1 + max(4096, AHEAD_OCTETS)  # PATH_MAX
+REQUEST_OCTETS_MAX: Final = 1 + 4096  # PATH_MAX, and what is opened ahead
 ANSWER_OCTETS_MAX: Final = 4096
 ANSWER_S: Final = 30.0  # the files are on this host
 CAPABILITIES: Final = (DAC_READ_SEARCH, DAC_OVERRIDE, CHOWN, FOWNER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from ipsec_dp.gateway import root_helper
 from ipsec_dp.gateway.root_helper import OPEN, OPEN_SEVERAL, REQUEST_OCTETS_MAX, RootHelper
 from ipsec_dp.host.descriptors import send
 from ipsec_dp.util import opening
-from ipsec_dp.util.opening import AHEAD_FILES
+from ipsec_dp.util.opening import AHEAD_FILES, AHEAD_OCTETS
 from tests.doubles.served_root import content, place_below, refused, served
 
 SECRETS = opening.READING | os.O_NOFOLLOW
@@ -37,15 +38,18 @@ def ahead(helper, *paths):
 
 
 @contextmanager
-def nothing_left_open():
+def nothing_left_open(helper=None):
+    """Nor by the helper, which closes what it gave away behind its answer, and before it hears of the next question."""
     before = os.listdir("/proc/self/fd")
     yield
+    if helper is not None:
+        assert refused(helper, "") == errno.EACCES
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 def test_of_several_it_opens_what_the_configuration_names_and_nothing_else(place):
     secret = (place / "t.psk").read_bytes()
-    with served(place) as helper, nothing_left_open():
+    with served(place) as helper, nothing_left_open(helper):
         asked = (place / "other.psk", place / "t.psk", "/etc/passwd", f"{place}/../etc/t.psk", "", "/", place / "b.toml")
         assert ahead(helper, *asked) == {"t.psk": secret}
         assert ahead(helper, place / "other.psk") == {}
@@ -69,12 +73,13 @@ def test_no_link_leads_several_to_what_it_would_not_lead_one_to(place, tmp_path)
 
 
 def test_nobody_has_more_opened_at_once_than_the_most(place):
-    with served(place) as helper, nothing_left_open():
+    with served(place) as helper, nothing_left_open(helper):
         others = range(AHEAD_FILES)
         assert ahead(helper, place / "t.psk", *others[1:]).keys() == {"t.psk"}
         assert ahead(helper, place / "t.psk", *("x" * 70 for _ in others[1:])) == {}, "more octets than a request has"
         assert content(helper, place / "t.psk")
         assert ahead(helper, place / "t.psk", *others) == {}
+    assert AHEAD_OCTETS < REQUEST_OCTETS_MAX
 
 
 def test_before_it_has_begun_it_opens_none_of_several(place):
@@ -98,7 +103,7 @@ def answering(*answers):
     def serve():
         for head, text, descriptors in answers:
             asked.append(theirs.recv(REQUEST_OCTETS_MAX)[:1])
-            send(theirs, root_helper._HEAD.pack(head) + text, *descriptors)
+            send(theirs, struct.pack("=i", head) + text, *descriptors)
         theirs.shutdown(socket.SHUT_RDWR)
 
     with ThreadPoolExecutor(1) as pool, ours, theirs:
@@ -130,7 +135,7 @@ def test_where_no_more_descriptors_may_be_on_their_way_that_is_an_error_and_it_g
         send(channel, message, *descriptors)
 
     with served(place) as helper:
-        with monkeypatch.context() as patch, nothing_left_open():
+        with monkeypatch.context() as patch, nothing_left_open(helper):
             patch.setattr(root_helper, "send", refusing)
             assert refused(helper, place / "t.psk") == errno.ETOOMANYREFS
         assert content(helper, place / "t.psk"), "and goes on"
