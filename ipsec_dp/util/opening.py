@@ -69,7 +69,7 @@ def credential_of(path: Path, environment: Mapping[str, str]) -> Path | None:
 
 class Ahead:
     """Files that are read one after the other, of which somebody who helps opens the next ones with the first of them: a question
-    for each takes far longer than the opening. What nobody has read by `close` is closed then."""
+    for each takes far longer than the opening. AHEAD_FILES are open at the most. What nobody has read by `close` is closed then."""
 
     def __init__(self, paths: Iterable[str], flags: int) -> None:
         """`paths` are absolute, in the order in which they are read, and are looked at when the first one is asked for; `flags` are
@@ -89,7 +89,8 @@ class Ahead:
             self._names = [name for name in dict.fromkeys(self._paths) if "\0" not in name]
             self._unasked = {name: place for place, name in enumerate(self._names)}
         if path in self._unasked:
-            self._opened |= _helper_ahead(self._next(self._names, self._unasked[path]), READING | self.flags)
+            self.close()  # what was passed over
+            self._opened.update(_helper_ahead(self._next(self._names, self._unasked[path]), READING | self.flags))
         return self._opened.pop(path, None)
 
     def _next(self, names: Sequence[str], first: int) -> list[str]:
