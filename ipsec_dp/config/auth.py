@@ -11,7 +11,7 @@ from ipsec_dp.config.post_quantum import resolve_ppks
 from ipsec_dp.config.quantities import parse_identity
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ike import certificates
-from ipsec_dp.ike.auth import PreSharedKey, SecretError, doubts
+from ipsec_dp.ike.auth import SecretError
 from ipsec_dp.ike.certificates import CertificateError
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType
 from ipsec_dp.ipsec.suites import parse_suite
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config.findings import Place
+    from ipsec_dp.config.named_files import NamedFiles
     from ipsec_dp.ipsec.addresses import Address
 
 # RFC 7296 §2.15 asks for a secret with as much randomness as the strongest key negotiated; below this nobody has that.
@@ -35,7 +36,7 @@ def resolve_auth(
     given: Mapping[str, Any],
     ends: tuple[Address | None, tuple[Address | str, ...]],
     place: Place,
-    base: Path,
+    named_files: NamedFiles,
 ) -> model.PskAuth | model.CertificateAuth | None:
     """The tunnel's [tunnel.auth]; None under manual keys or when something is wrong. `ends`: its local address and its remotes."""
     local, remotes = ends
@@ -57,20 +58,20 @@ def resolve_auth(
         for key in ("certificate", "private_key", "ca", "crl"):
             if getattr(auth, key):
                 below.error(key, "stands beside psk_file", "authenticate by a secret or by certificates: take one of both out")
-        psk_file = base / auth.psk_file
-        octets, material = _check_psk(psk_file, below)
+        psk_file = named_files.base / auth.psk_file
+        octets, material = _check_psk(psk_file, below, named_files)
         return model.PskAuth(
             local_id=local_id,
             remote_id=remote_id,
             psk_file=psk_file,
             unique=auth.unique,
-            ppks=resolve_ppks(auth, below, base),
+            ppks=resolve_ppks(auth, below, named_files),
             ppk=auth.ppk or "required",
             octets=octets,
             material=material,
         )
-    certified = _resolve_certificate(auth, local, (local_id, remote_id), below, base)
-    ppks = resolve_ppks(auth, below, base)
+    certified = _resolve_certificate(auth, local, (local_id, remote_id), below, named_files)
+    ppks = resolve_ppks(auth, below, named_files)
     return None if certified is None else replace(certified, ppks=ppks, ppk=auth.ppk or "required")
 
 
@@ -80,14 +81,6 @@ def _material(below: Place, paths: Sequence[Path]) -> bytes:
         return b""
     try:
         return files.content_fingerprint(paths)
-    except BadValueError:
-        return b""
-
-
-def _secret_material(paths: Sequence[Path]) -> bytes:
-    """As `_material`, of secret files; nothing when one cannot be read, for which a finding is made elsewhere."""
-    try:
-        return b"".join(files.weigh_secret(path)[1] for path in paths)
     except BadValueError:
         return b""
 
@@ -106,37 +99,27 @@ def _identities(
     return local_id, names[0] if names else None
 
 
-def _check_psk(path: Path, below: Place) -> tuple[int, bytes]:
-    """Octets and fingerprint of a secret, read as `up` reads it; 0 and nothing when there is none that can be read."""
-    try:
-        content = files.read_secret(path)
-    except BadValueError as error:
-        below.error("psk_file", error.wrong, error.right)
-        return 0, b""
-    fingerprint = files.secret_fingerprint(content)
-    try:
-        key = PreSharedKey.from_octets(content)
-        octets, remarks = len(key), doubts(content)
-        key.wipe()
-    except SecretError as error:
-        if bytes(content).isspace() or not content:
-            below.error("psk_file", f"{path} is empty", "write a random secret, e.g. from: openssl rand -base64 32")
-        else:
-            below.error(
-                "psk_file", f"{path}: {error}", "see [tunnel.auth] in docs/configuration.md for what a secret may look like"
-            )
-        return 0, fingerprint
-    finally:
-        files.wipe(content)
-    for wrong, right in remarks:
-        below.warn("psk_file", f"{path} {wrong}", right)
-    if octets < PSK_OCTETS_SHORT:
-        below.warn("psk_file", f"{path} holds {octets} octets, few enough to guess", "take e.g.: openssl rand -base64 32")
-    return octets, fingerprint
+def _check_psk(path: Path, below: Place, named_files: NamedFiles) -> tuple[int, bytes]:
+    """Octets and fingerprint of a secret; 0 and nothing when there is none that can be read."""
+    found = named_files.secret(path)
+    if found.unread is not None:
+        below.error("psk_file", *found.unread)
+    elif found.empty:
+        below.error("psk_file", f"{path} is empty", "write a random secret, e.g. from: openssl rand -base64 32")
+    elif found.wrong is not None:
+        right = "see [tunnel.auth] in docs/configuration.md for what a secret may look like"
+        below.error("psk_file", f"{path}: {found.wrong}", right)
+    else:
+        for wrong, right in found.remarks:
+            below.warn("psk_file", f"{path} {wrong}", right)
+        if found.octets < PSK_OCTETS_SHORT:
+            short = f"{path} holds {found.octets} octets, few enough to guess"
+            below.warn("psk_file", short, "take e.g.: openssl rand -base64 32")
+    return found.octets, found.fingerprint
 
 
 def _resolve_certificate(
-    auth: tables.Auth, local: Address | None, ids: tuple[str | None, str | None], below: Place, base: Path
+    auth: tables.Auth, local: Address | None, ids: tuple[str | None, str | None], below: Place, named_files: NamedFiles
 ) -> model.CertificateAuth | None:
     missing = [key for key in ("certificate", "private_key", "ca") if not getattr(auth, key)]
     if auth.certificate is None or auth.private_key is None or not auth.ca:
@@ -146,10 +129,11 @@ def _resolve_certificate(
             for key in missing:
                 below.error(key, "is missing", "certificate, private_key and ca belong together")
         return None
+    base = named_files.base
     key_file = base / auth.private_key
     fingerprint = b""
     try:
-        _, fingerprint = files.weigh_secret(key_file)
+        fingerprint = named_files.private_key(key_file)
     except BadValueError as error:
         below.error("private_key", error.wrong, error.right)
     if auth.revocation == "strict" and not auth.crl:
@@ -227,7 +211,7 @@ def _check_authorities(path: Path, below: Place, at: datetime) -> None:
 
 
 def resolve_manual(
-    table: tables.Tunnel, given: Mapping[str, Any], remotes: tuple[Address | str, ...], place: Place, base: Path
+    table: tables.Tunnel, given: Mapping[str, Any], remotes: tuple[Address | str, ...], place: Place, named_files: NamedFiles
 ) -> model.ManualSa | None:
     """The tunnel's [tunnel.manual_unsafe]; None without one or when its suite is none."""
     manual = table.manual_unsafe
@@ -250,14 +234,15 @@ def resolve_manual(
         or manual.key_out_file is None
     ):
         return None
-    files_ = base / manual.key_in_file, base / manual.key_out_file
+    files_ = named_files.base / manual.key_in_file, named_files.base / manual.key_out_file
+    prints = [named_files.key(file, suite.keymat_octets).file for file in files_]
     return model.ManualSa(
         suite=suite,
         spi_in=manual.spi_in,
         spi_out=manual.spi_out,
         key_in_file=files_[0],
         key_out_file=files_[1],
-        material=_secret_material(files_),
+        material=b"".join(prints) if all(prints) else b"",  # what is wrong is told by `check.check_manual`
     )
 
 

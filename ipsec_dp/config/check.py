@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ipsec_dp.config import bypass, files, model, shadows
+from ipsec_dp.config import bypass, model, shadows
 from ipsec_dp.config.findings import Findings, Place, suggest
 from ipsec_dp.config.nested import Nesting
-from ipsec_dp.errors import BadValueError
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.spi import spi_text
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from ipsec_dp.config.named_files import NamedFiles
     from ipsec_dp.ipsec.addresses import Address, Network
     from ipsec_dp.ipsec.rules import Rule
     from ipsec_dp.ipsec.selectors import SelectorPair
@@ -225,7 +225,7 @@ def _check_nested(nesting: Nesting, tunnel: model.Tunnel, remote: Address, place
         place.warn("remote", wrong, f"where that is meant, say so: {holder.bypass(remote)}")
 
 
-def check_manual(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
+def check_manual(tunnels: Sequence[model.Tunnel], named_files: NamedFiles, findings: Findings) -> None:
     """Every inbound SPI once, every key file sound, and no key under two SAs: GCM would repeat nonces (RFC 4106 §3)."""
     spis: dict[int, str] = {}
     keys: dict[bytes, tuple[str, Path]] = {}
@@ -241,12 +241,11 @@ def check_manual(tunnels: Sequence[model.Tunnel], findings: Findings) -> None:
                 "inbound SPIs are this gateway's: write another",
             )
         for key, path in (("key_in_file", manual.key_in_file), ("key_out_file", manual.key_out_file)):
-            try:
-                fingerprint = files.key_fingerprint(path, manual.suite.keymat_octets)
-            except BadValueError as error:
-                place.error(key, error.wrong, error.right)
+            found = named_files.key(path, manual.suite.keymat_octets)
+            if found.wrong is not None:
+                place.error(key, *found.wrong)
                 continue
-            if fingerprint in keys:
-                owner, first = keys[fingerprint]
+            if found.key in keys:
+                owner, first = keys[found.key]
                 place.error(key, f'holds the same key as {first} (tunnel "{owner}")', "every SA needs a key of its own")
-            keys.setdefault(fingerprint, (tunnel.name, path))
+            keys.setdefault(found.key, (tunnel.name, path))

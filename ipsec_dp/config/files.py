@@ -13,7 +13,7 @@ import os
 import secrets
 import stat
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.util.opening import open_to_read
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config.model import ManualSa
-    from ipsec_dp.util.opening import OpenedFile
+    from ipsec_dp.util.opening import Ahead, OpenedFile
 
 SECRET_OCTETS_MAX = 64 * 1024
+SECRET = os.O_NOFOLLOW  # how one is opened
 PUBLIC_OCTETS_MAX = 64 * 1024 * 1024  # of a certificate or CRL file that is compared
 _HEX = {ord(digit): int(digit, 16) for digit in "0123456789abcdefABCDEF"}
 _SPACE = frozenset(b" \t\r\n")
@@ -52,10 +53,10 @@ def wipe(buffer: bytearray) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, flags: int) -> Iterator[OpenedFile]:
+def _opened(path: Path, flags: int, ahead: Ahead | None = None) -> Iterator[OpenedFile]:
     """A descriptor of the file, or BadValueError saying why there is none."""
     try:
-        file = open_to_read(path, flags)
+        file = open_to_read(path, flags, ahead)
     except FileNotFoundError:
         raise BadValueError(f"no such file: {path}", "create it, or name one that exists (relative to this file)") from None
     except ValueError:
@@ -84,9 +85,10 @@ def _ours(uid: int) -> bool:
     return uid in (0, os.geteuid()) or uid in service_ids()
 
 
-def read_secret(path: Path) -> bytearray:
-    """The octets of a secret file, which the caller wipes. Raises BadValueError when missing, open to others, or too large."""
-    with _opened(path, os.O_NOFOLLOW) as file:
+def read_secret(path: Path, ahead: Ahead | None = None) -> bytearray:
+    """The octets of a secret file, which the caller wipes. Raises BadValueError when missing, open to others, or too large.
+    `ahead`: one of others that are read now, by SECRET."""
+    with _opened(path, SECRET, ahead) as file:
         status = os.fstat(file.descriptor)
         mode = stat.S_IMODE(status.st_mode)
         if not file.guarded and mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -103,9 +105,17 @@ def read_secret(path: Path) -> bytearray:
             wipe(buffer)
 
 
-def read_key(path: Path, octets: int) -> bytearray:
-    """A key of exactly `octets` octets from hex text (white space ignored). The caller wipes it. Raises BadValueError."""
-    text = read_secret(path)
+def read_key(path: Path, octets: int, ahead: Ahead | None = None) -> bytearray:
+    """A key of exactly `octets` octets from hex text (white space ignored), which the caller wipes. `ahead` and BadValueError as of
+    `read_secret`."""
+    text = read_secret(path, ahead)
+    try:
+        return _key_of(text, path, octets)
+    finally:
+        wipe(text)
+
+
+def _key_of(text: bytearray, path: Path, octets: int) -> bytearray:
     key = bytearray(octets)
     digits = 0
     try:
@@ -125,16 +135,32 @@ def read_key(path: Path, octets: int) -> bytearray:
     except BadValueError:
         wipe(key)
         raise
-    finally:
-        wipe(text)
     return key
 
 
-def key_fingerprint(path: Path, octets: int) -> bytes:
-    """What two key files have in common only when their keys are the same. Raises BadValueError like `read_key`."""
-    key = read_key(path, octets)
+class WeighedKey(NamedTuple):
+    """Of a key file what two of them have in common only when they are the same (`file`, empty when it cannot be read), or when
+    their keys are (`key`); and what is wrong with it, and would be right."""
+
+    file: bytes = b""
+    key: bytes = b""
+    wrong: tuple[str, str] | None = None
+
+
+def weigh_key(path: Path, octets: int, ahead: Ahead | None = None) -> WeighedKey:
+    """What a file of a key of so many octets holds, of one reading, as `read_key` takes it. `ahead` as of `read_secret`."""
+    file = b""
     try:
-        return hashlib.blake2b(key, key=_fingerprint_key, digest_size=32).digest()
+        text = read_secret(path, ahead)
+        try:
+            file = secret_fingerprint(text)
+            key = _key_of(text, path, octets)
+        finally:
+            wipe(text)
+    except BadValueError as error:
+        return WeighedKey(file, wrong=(error.wrong, error.right))
+    try:
+        return WeighedKey(file, secret_fingerprint(key))
     finally:
         wipe(key)
 
@@ -155,10 +181,10 @@ def secret_fingerprint(secret: bytearray) -> bytes:
     return hashlib.blake2b(secret, key=_fingerprint_key, digest_size=32).digest()
 
 
-def weigh_secret(path: Path) -> tuple[int, bytes]:
+def weigh_secret(path: Path, ahead: Ahead | None = None) -> tuple[int, bytes]:
     """Octets of a secret without the line end an editor leaves, and the fingerprint of the file (as of keys: equal only when the
-    content is). Raises BadValueError like `read_secret`."""
-    secret = read_secret(path)
+    content is). `ahead` and BadValueError as of `read_secret`."""
+    secret = read_secret(path, ahead)
     try:
         octets = len(secret)
         while octets > 0 and secret[octets - 1] in b"\r\n":
@@ -186,11 +212,11 @@ class ManualKeys:
         self.wipe()
 
 
-def load_manual_keys(manual: ManualSa) -> ManualKeys:
-    """Both keys of a manual tunnel, checked anew. Raises BadValueError."""
-    inbound = read_key(manual.key_in_file, manual.suite.keymat_octets)
+def load_manual_keys(manual: ManualSa, ahead: Ahead | None = None) -> ManualKeys:
+    """Both keys of a manual tunnel, checked anew. `ahead` as of `read_secret`. Raises BadValueError."""
+    inbound = read_key(manual.key_in_file, manual.suite.keymat_octets, ahead)
     try:
-        return ManualKeys(inbound, read_key(manual.key_out_file, manual.suite.keymat_octets))
+        return ManualKeys(inbound, read_key(manual.key_out_file, manual.suite.keymat_octets, ahead))
     except BadValueError:
         wipe(inbound)
         raise

@@ -17,6 +17,7 @@ from ipsec_dp.config.interfaces import check_addresses
 from ipsec_dp.config.logs import resolve_log
 from ipsec_dp.config.metrics import resolve_metrics
 from ipsec_dp.config.monitors import check_monitors
+from ipsec_dp.config.named_files import NamedFiles
 from ipsec_dp.config.positions import positioned
 from ipsec_dp.config.read import array_of, parse_toml, read_table
 from ipsec_dp.config.resolve import (
@@ -65,7 +66,7 @@ def examine_text(text: str, path: Path) -> tuple[model.Config | None, tuple[Find
         if document is None:
             return None, _unread(findings, text)
         config = resolve_document(document, path, findings)
-    found = positioned(findings.found, text, document)
+        found = positioned(findings.found, text, document)
     return (None if findings.errors else replace(config, warnings=_warnings(found), text=text)), found
 
 
@@ -138,6 +139,11 @@ def _read_text(path: Path, findings: Findings) -> str | None:
 
 def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -> model.Config:
     """All tables in the order in which a reader meets them, then what joins them. The result is sound when no error was found."""
+    with NamedFiles(path.parent, document) as named_files:
+        return _resolve_document(document, path, named_files, findings)
+
+
+def _resolve_document(document: dict[str, Any], path: Path, named_files: NamedFiles, findings: Findings) -> model.Config:
     known = tables.File.__struct_fields__
     for key in document:
         if key not in known:
@@ -145,7 +151,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
     place = findings.at("gateway")
     gateway = read_table(tables.Gateway, document.get("gateway", {}), place) or tables.Gateway()
     name, workers = resolve_gateway(gateway, place)
-    names, tunnels, sound_tunnels = _resolve_tunnels(document, path.parent, findings)
+    names, tunnels, sound_tunnels = _resolve_tunnels(document, named_files, findings)
     policies, sound_policies = _resolve_policies(document, findings)
     config = model.Config(
         path=path,
@@ -178,7 +184,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
     check_addresses(tunnels, findings)
     check_zones(config, findings)
     check_monitors(config, sound_tunnels, findings)
-    check.check_manual(tunnels, findings)
+    check.check_manual(tunnels, named_files, findings)
     check_identities(sound_tunnels, findings)
     check_secrets(sound_tunnels, findings)
     check_fragments(sound_policies, sound_tunnels, findings)
@@ -186,7 +192,7 @@ def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -
 
 
 def _resolve_tunnels(
-    document: dict[str, Any], base: Path, findings: Findings
+    document: dict[str, Any], named_files: NamedFiles, findings: Findings
 ) -> tuple[list[str], tuple[model.Tunnel, ...], tuple[model.Tunnel, ...]]:
     """Names of all tunnels, those that could be read, and those among them without an error of their own."""
     names: list[str] = []
@@ -203,7 +209,7 @@ def _resolve_tunnels(
         table = read_table(tables.Tunnel, row, place)
         if table is None:
             continue
-        tunnels.append(replace(resolve_tunnel(table, given, place, base), written=digest_of(given)))
+        tunnels.append(replace(resolve_tunnel(table, given, place, named_files), written=digest_of(given)))
         if findings.errors == before and tunnels[-1].name not in seen:
             sound.append(tunnels[-1])
         seen.add(tunnels[-1].name)

@@ -26,6 +26,8 @@ _STRING: Final = re.compile(
     re.DOTALL,
 )
 _BARE: Final = re.compile(r"[^,\]}#\n]+")  # numbers, dates with a blank, booleans
+# What most lines are, in one step: a key with a short value, and the blanks behind it.
+_PLAIN: Final = re.compile(rf'([A-Za-z0-9_-]+)[ \t]*=[ \t]*(?:"[^"\\\n]*"|[A-Za-z0-9_+-]+)[ \t]*\n{_BLANK.pattern}')
 _DOT: Final = re.compile(r"[ \t]*\.[ \t]*")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _ROW: Final = re.compile(r"(\w+) #(\d+)")
@@ -43,6 +45,11 @@ class _Scanner:
         table: Path = ()
         self._skip()
         while self._at < len(text):
+            plain = _PLAIN.match(text, self._at)
+            if plain is not None:
+                self.found.setdefault((*table, plain[1]), self._at)
+                self._at = plain.end()
+                continue
             table = self._header() if text[self._at] == "[" else self._pair(table)
             self._skip()
 

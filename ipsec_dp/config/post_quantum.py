@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ipsec_dp.config import files, model
-from ipsec_dp.errors import BadValueError
-from ipsec_dp.ike.auth import PreSharedKey, SecretError, doubts
+from ipsec_dp.config import model
 from ipsec_dp.ike.post_quantum import assured
 from ipsec_dp.ike.ppk import ppk_id
 from ipsec_dp.ike.proposal import DEFAULT_IKE, ProposalError, default_ike, parse_ike
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import tables
     from ipsec_dp.config.findings import Place
+    from ipsec_dp.config.named_files import NamedFiles
 
 PPK_OCTETS: Final = 32  # at the least: a quantum computer halves the bits (RFC 8784 §6), and RFC 9867 shows a digest to strangers
 ID_OCTETS: Final = 255  # of an identity at the most
@@ -26,7 +25,7 @@ _SHORT: Final = (
 )
 
 
-def resolve_ppks(auth: tables.Auth, below: Place, base: Path) -> tuple[model.Ppk, ...]:
+def resolve_ppks(auth: tables.Auth, below: Place, named_files: NamedFiles) -> tuple[model.Ppk, ...]:
     """All that a tunnel has, that of `ppk_id` first; without those that something is wrong with, which is reported."""
     if (auth.ppk_id is None) != (auth.ppk_file is None):
         missing = "ppk_file" if auth.ppk_file is None else "ppk_id"
@@ -46,7 +45,8 @@ def resolve_ppks(auth: tables.Auth, below: Place, base: Path) -> tuple[model.Ppk
         if octets in found:
             place.error("ppk_id", f"{name} is listed twice", "give each PPK a name of its own")
         elif octets is not None:
-            found[octets] = model.Ppk(id=name, file=base / file, material=_check_ppk(base / file, place))
+            path = named_files.base / file
+            found[octets] = model.Ppk(id=name, file=path, material=_check_ppk(path, place, named_files))
     if len(found) > LIMITS.ppks:
         below.error("other_ppk", f"makes {len(found)} PPKs", f"a peer is offered {LIMITS.ppks} at the most")
     return tuple(found.values())
@@ -64,28 +64,22 @@ def _check_id(name: str, place: Place) -> bytes | None:
     return octets
 
 
-def _check_ppk(path: Path, place: Place) -> bytes:
-    """The fingerprint of a PPK, read as `up` reads it."""
-    try:
-        content = files.read_secret(path)
-    except BadValueError as error:
-        place.error("ppk_file", error.wrong, error.right)
+def _check_ppk(path: Path, place: Place, named_files: NamedFiles) -> bytes:
+    """The fingerprint of a PPK."""
+    found = named_files.secret(path)
+    if found.unread is not None:
+        place.error("ppk_file", *found.unread)
         return b""
-    fingerprint = files.secret_fingerprint(content)
-    try:
-        key = PreSharedKey.from_octets(content)
-        octets, remarks = len(key), doubts(content)
-        key.wipe()
-    except SecretError as error:
-        place.error("ppk_file", f"{path}: {error}", "write 32 octets or more, e.g. from: openssl rand -hex 32, with 0x before them")
-        return fingerprint
-    finally:
-        files.wipe(content)
-    for wrong, right in remarks:
+    if found.wrong is not None:
+        right = "write 32 octets or more, e.g. from: openssl rand -hex 32, with 0x before them"
+        place.error("ppk_file", f"{path}: {found.wrong}", right)
+        return found.fingerprint
+    for wrong, right in found.remarks:
         place.warn("ppk_file", f"{path} {wrong}", right)
-    if octets < PPK_OCTETS:
-        place.error("ppk_file", f"{path} holds {octets} octets; {_SHORT}", "take e.g. 0x and the digits from: openssl rand -hex 32")
-    return fingerprint
+    if found.octets < PPK_OCTETS:
+        short = f"{path} holds {found.octets} octets; {_SHORT}"
+        place.error("ppk_file", short, "take e.g. 0x and the digits from: openssl rand -hex 32")
+    return found.fingerprint
 
 
 def offers(table: tables.Ike, texts: tuple[str, ...], legacy: bool) -> tuple[str, ...]:

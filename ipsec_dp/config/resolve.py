@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config.findings import Place
+    from ipsec_dp.config.named_files import NamedFiles
     from ipsec_dp.ike.peer import Start
     from ipsec_dp.ike.proposal import Proposal
     from ipsec_dp.ipsec.addresses import Address, Network
@@ -326,13 +327,13 @@ def _check_ends(tunnel: model.Tunnel, place: Place) -> None:
             place.error("remote", f"{remote} is also local", "write the peer's address")
 
 
-def resolve_tunnel(table: tables.Tunnel, given: Mapping[str, Any], place: Place, base: Path) -> model.Tunnel:
-    """One tunnel; `given` is what the file itself wrote, `base` the directory file names are relative to."""
+def resolve_tunnel(table: tables.Tunnel, given: Mapping[str, Any], place: Place, named_files: NamedFiles) -> model.Tunnel:
+    """One tunnel; `given` is what the file itself wrote, `named_files` what is known of those that it names."""
     proxy_ids: list[SelectorPair] = []
     for number, proxy_id in enumerate(table.proxy_id, 1):
         proxy_ids.extend(resolve_selectors(proxy_id, place.below(f"proxy_id #{number}")))
     remotes = _resolve_remotes(table, place)
-    manual = resolve_manual(table, given, remotes, place, base)
+    manual = resolve_manual(table, given, remotes, place, named_files)
     name = place.optional("name", check_name, table.name) or ""
     local = place.optional("local", parse_address, table.local)
     tunnel = model.Tunnel(
@@ -346,7 +347,7 @@ def resolve_tunnel(table: tables.Tunnel, given: Mapping[str, Any], place: Place,
         routes=_resolve_routes(table, tuple(proxy_ids), place),
         legacy=table.legacy,
         proxy_ids=tuple(proxy_ids),
-        auth=resolve_auth(table, given, (local, remotes), place, base),
+        auth=resolve_auth(table, given, (local, remotes), place, named_files),
         ike=_resolve_ike(table.ike, table.legacy, place.below("ike")),
         esp=_resolve_esp(table.esp, table.ike.version, table.legacy, place.below("esp")),
         manual=manual,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from ipsec_dp.config import files
 from ipsec_dp.config.model import PskAuth
@@ -17,8 +18,10 @@ from ipsec_dp.ike.proposal import by_default
 from ipsec_dp.ike.proxy_ids import ProxyIds
 from ipsec_dp.ike.traffic_selectors import proxy_id_of
 from ipsec_dp.ipsec.selectors import ANY_IPV4
+from ipsec_dp.util.opening import Ahead
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from ipsec_dp.config.model import CertificateAuth, Config, Tunnel
@@ -29,16 +32,18 @@ ALIKE_MOST: Final = 16_384  # CHILD_SAs of all tunnels together that there may b
 
 
 class KeyFiles:
-    """What files of keys hold, each read once however many tunnels name it. Nobody keeps it: it has secrets."""
+    """What files of keys hold, each read once however many tunnels name it. Nobody keeps it: it has secrets. A context manager,
+    where `tunnels` are given, whose peers are made in this order."""
 
-    def __init__(self) -> None:
+    def __init__(self, tunnels: Iterable[Tunnel] = ()) -> None:
+        self._ahead = Ahead((os.path.abspath(path) for tunnel in tunnels for path in _shared_keys(tunnel)), files.SECRET)
         self._keys: dict[Path, PreSharedKey] = {}
         self._signatures: dict[object, SignatureAuth] = {}
 
     def shared_key(self, path: Path) -> PreSharedKey:
         """As `check` has read it. Raises SecretError, BadValueError."""
         if path not in self._keys:
-            self._keys[path] = _shared_key(path)
+            self._keys[path] = _shared_key(path, self._ahead)
         return self._keys[path]
 
     def signature_auth(self, auth: CertificateAuth, *, sha1: bool) -> SignatureAuth:
@@ -47,6 +52,20 @@ class KeyFiles:
         if read not in self._signatures:
             self._signatures[read] = _signature_auth(auth, sha1=sha1)
         return self._signatures[read]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ahead.close()
+
+
+def _shared_keys(tunnel: Tunnel) -> Iterator[Path]:
+    """The files of a tunnel's PSK and PPKs."""
+    if isinstance(tunnel.auth, PskAuth):
+        yield tunnel.auth.psk_file
+    if tunnel.auth is not None:
+        yield from (ppk.file for ppk in tunnel.auth.ppks)
 
 
 def resources_of(config: Config) -> int:
@@ -132,8 +151,8 @@ def _identity(text: str | None) -> Identity | None:
     return None if text is None else Identity.from_text(text)
 
 
-def _shared_key(path: Path) -> PreSharedKey:
-    content = files.read_secret(path)
+def _shared_key(path: Path, ahead: Ahead) -> PreSharedKey:
+    content = files.read_secret(path, ahead)
     try:
         return PreSharedKey.from_octets(content)
     except SecretError as error:

@@ -6,6 +6,7 @@ It is told all of them once, and then what has changed since; SAs and CHILD_SAs 
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
 from typing import TYPE_CHECKING
@@ -87,7 +88,7 @@ def _range(ends: _Addresses) -> AddressRange:
     return AddressRange(ipaddress.ip_address(ends[0]), ipaddress.ip_address(ends[1]))
 
 
-def _selectors(pairs: Iterable[PairShape]) -> tuple[SelectorPair, ...]:
+def _selectors(pairs: tuple[PairShape, ...]) -> tuple[SelectorPair, ...]:
     """Raises ValueError."""
     return tuple(SelectorPair(_range(ours), _range(theirs), *map(Range._make, numbers)) for ours, theirs, *numbers in pairs)
 
@@ -156,6 +157,8 @@ class StandingSad:
         self._sad, self._tunnels, self._interfaces, self._link = sad, tunnels, interfaces, link
         self.handles: dict[int, SaHandle] = {}
         self._children: dict[int, ChildSa] = {}
+        self._suite = functools.cache(parse_suite)
+        self._selectors = functools.cache(_selectors)  # an SA that receives has those of its CHILD_SA
 
     def take(self, said: SadShape) -> list[str]:
         """Makes it so. What cannot be made and why, which leaves the rest as it is to be."""
@@ -193,13 +196,13 @@ class StandingSad:
         params = SaParams(
             direction=direction,
             spi=one.spi,
-            suite=parse_suite(one.suite),
+            suite=self._suite(one.suite),
             keymat=b"",
             tunnel=self._tunnels[one.tunnel],
             limits=Limits(*one.limits),
             fragments_also=one.fragments_also,
             resource=one.resource,
-            selectors=_selectors(one.selectors),
+            selectors=self._selectors(one.selectors),
             path=path,
             interface=self._interfaces[one.tunnel] if direction is Direction.INBOUND else None,
             replay_window=one.replay_window,
@@ -210,7 +213,7 @@ class StandingSad:
     def _take_child(self, one: ChildShape) -> None:
         child = self._children.get(one.number)
         if child is None:
-            child = self._sad.add_child(self._tunnels[one.tunnel], _selectors(one.selectors))
+            child = self._sad.add_child(self._tunnels[one.tunnel], self._selectors(one.selectors))
             self._children[one.number] = child
         outbound, inbound = (None if each is None else self.handles.get(each) for each in (one.outbound, one.inbound))
         self._sad.switch(child, outbound, inbound)

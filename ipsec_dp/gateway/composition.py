@@ -195,9 +195,10 @@ class Composition:
         """For the tunnels that have [tunnel.auth], whose secrets are read. Raises GatewayFailedError."""
         tunnels = [tunnel for tunnel in self.config.tunnels if tunnel.auth is not None]
         self._tell_risks()
-        read, resources = KeyFiles(), resources_of(self.config)
+        resources = resources_of(self.config)
         try:
-            peers = {tunnel.name: peer_of(tunnel, files_read=read, resources=resources) for tunnel in tunnels}
+            with KeyFiles(tunnels) as read:
+                peers = {tunnel.name: peer_of(tunnel, files_read=read, resources=resources) for tunnel in tunnels}
         except (IkeError, OSError, ValueError) as error:
             raise GatewayFailedError(str(error)) from error
         self._watch = watch = IkeWatch(plane)

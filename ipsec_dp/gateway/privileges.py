@@ -90,7 +90,7 @@ class Privileges:
         made._offload_faults = offload_faults
         made._taken, made.program = True, program
         if helper is not None:
-            opening.help_by(helper.open)
+            opening.help_by(helper.open, helper.open_ahead)
         return made
 
     @property
@@ -120,7 +120,7 @@ class Privileges:
             raise HostError(f"{UNHELPED}: {error.strerror}; {UNHELPED_HELPS}") from error
         keep_importable(partial(_reaches, user))
         self._left = become(user, capabilities_for(config.workers), INHERITED)
-        opening.help_by(self._helper.open)
+        opening.help_by(self._helper.open, self._helper.open_ahead)
 
     def offload_faults(self) -> Mapping[str, str]:
         """What the kernel was found to do wrongly at the start, by the offload's name. It takes root to find out, in most places;

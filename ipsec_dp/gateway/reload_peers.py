@@ -30,13 +30,14 @@ def read_peers(difference: Difference) -> tuple[dict[str, Peer], list[Finding]]:
     """`load_peers`, in this thread."""
     peers: dict[str, Peer] = {}
     wrong: list[Finding] = []
-    read, resources = KeyFiles(), resources_of(difference.new)
-    for tunnel in new_or_changed(difference):
-        if tunnel.auth is None:
-            continue
-        try:
-            peers[tunnel.name] = peer_of(tunnel, files_read=read, resources=resources)
-        except (IkeError, OSError, ValueError) as error:
-            place = f'tunnel "{tunnel.name}"'
-            wrong.append(Finding("error", str(difference.new.path), place, "auth", str(error), "make the file as check wants it"))
+    tunnels, resources = new_or_changed(difference), resources_of(difference.new)
+    with KeyFiles(tunnels) as read:
+        for tunnel in tunnels:
+            if tunnel.auth is None:
+                continue
+            try:
+                peers[tunnel.name] = peer_of(tunnel, files_read=read, resources=resources)
+            except (IkeError, OSError, ValueError) as error:
+                place, right = f'tunnel "{tunnel.name}"', "make the file as check wants it"
+                wrong.append(Finding("error", str(difference.new.path), place, "auth", str(error), right))
     return peers, wrong

@@ -7,8 +7,8 @@ what a configuration names it finds out itself, by reading and checking it in a 
 `root_grants` lets it. So a gateway that is taken over gets what its own configuration gives it, and nothing else of root's.
 
 One request at a time, a datagram of a socket that nobody else has: an octet that says what, and a path. The answer is an error
-number with a text, and a descriptor. It ends with the gateway: with the last that has a channel to it, where another process is to
-take the gateway's place and has one of its own.
+number with a text, and a descriptor; of several secrets that are asked for at once, those that can be opened. It ends with the
+gateway: with the last that has a channel to it, where another process is to take the gateway's place and has one of its own.
 """
 
 from __future__ import annotations
@@ -36,23 +36,25 @@ from ipsec_dp.gateway.root_grants import Grants, HelpedGateway, Named, examined
 from ipsec_dp.host import tun
 from ipsec_dp.host.descriptors import content_of, memory_of, received, send
 from ipsec_dp.host.drop import become, end_with_nobody
-from ipsec_dp.host.links import open_by_links_of
+from ipsec_dp.host.links import OpenedDirectories, open_by_links_of
 from ipsec_dp.host.privilege import CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER
 from ipsec_dp.host.roots_files import written_files
 from ipsec_dp.keying.key_file import open_table, owners_of_tables
-from ipsec_dp.util.opening import APPENDING, READING, USING
+from ipsec_dp.util.opening import AHEAD_FILES, APPENDING, READING, USING
 from ipsec_dp.util.text import LINE, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ipsec_dp.host.roots_files import FileId
     from ipsec_dp.util.conditions import Conditions
 
 BEGIN, OPEN, OPEN_NO_LINK, APPEND, TUN, READ, KEEP, LISTEN, REMOVE = b"B", b"O", b"N", b"A", b"T", b"R", b"K", b"L", b"X"
 STAY = b"S"  # with whoever gets the channel that is the answer, too
+OPEN_SEVERAL = b"M"  # paths with a zero between them; none by a link at its end
+OPENED, NOT_OPENED = "+", "-"  # what the answer says of each
 CHANNELS_MAX: Final = 4  # the gateway's, its successor's, and those whose end was not heard yet
-REQUEST_OCTETS_MAX: Final = 1 + 4096  # PATH_MAX
+REQUEST_OCTETS_MAX: Final = 1 + 4096  # PATH_MAX, and what is opened ahead
 ANSWER_OCTETS_MAX: Final = 4096
 ANSWER_S: Final = 30.0  # the files are on this host
 CAPABILITIES: Final = (DAC_READ_SEARCH, DAC_OVERRIDE, CHOWN, FOWNER)
@@ -71,7 +73,7 @@ class KnownTunnels(msgspec.Struct, frozen=True):
 class Answered(NamedTuple):
     error: int = 0
     text: str = ""
-    descriptor: int | None = None
+    descriptors: tuple[int, ...] = ()
 
 
 # ---- the helper's side
@@ -111,16 +113,22 @@ class Helper:
                 os.close(descriptor)
         text = given.text.encode(errors="replace")[: ANSWER_OCTETS_MAX - _HEAD.size]
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            send(channel, _HEAD.pack(given.error) + text, given.descriptor)
-        if given.descriptor is not None:
-            os.close(given.descriptor)
+            try:
+                send(channel, _HEAD.pack(given.error) + text, *given.descriptors)
+            except OSError as error:
+                if error.errno != errno.ETOOMANYREFS:  # so many are on their way already, of whomever
+                    raise
+                send(channel, _HEAD.pack(error.errno))
+            finally:
+                for descriptor in given.descriptors:
+                    os.close(descriptor)
         return True
 
     def answer(self, message: bytes, descriptor: int | None) -> Answered:
         """What a request comes to; never raises what a request could cause."""
         what, path = message[:1], os.fsdecode(message[1:])
         try:
-            if len(message) > REQUEST_OCTETS_MAX or "\0" in path:
+            if len(message) > REQUEST_OCTETS_MAX or ("\0" in path and what != OPEN_SEVERAL):
                 return Answered(errno.EINVAL)
             if self._served is None:
                 return self._begin(descriptor) if what == BEGIN else Answered(errno.EPERM)
@@ -143,17 +151,18 @@ class Helper:
 
     def _asked(self, served: HelpedGateway, what: bytes, path: str, descriptor: int | None) -> Answered:
         if what in (OPEN, OPEN_NO_LINK):
-            if not served.reads(path):
-                return Answered(errno.EACCES)
-            flags = READING | (os.O_NOFOLLOW if what == OPEN_NO_LINK else 0)
-            return Answered(descriptor=open_by_links_of(frozenset((0, served.owner)), path, flags))
+            return Answered(descriptors=(_opened(served, path, READING | (os.O_NOFOLLOW if what == OPEN_NO_LINK else 0)),))
+        if what == OPEN_SEVERAL:
+            return _several(served, path.split("\0"))
+        if what == APPEND and served.writes(path):
+            return Answered(descriptors=(_table(served.grants.user, Path(path)),))
         if what == APPEND:
-            return Answered(descriptor=_table(served.grants.user, Path(path))) if served.writes(path) else Answered(errno.EACCES)
+            return Answered(errno.EACCES)
         if what == TUN:
-            return Answered(descriptor=os.open(tun.DEVICE, USING))  # whoever has it still needs CAP_NET_ADMIN for an interface
+            return Answered(descriptors=(os.open(tun.DEVICE, USING),))  # whoever has it still needs CAP_NET_ADMIN for an interface
         if what == LISTEN:
             with served.place.listen() as made:
-                return Answered(descriptor=made.detach())
+                return Answered(descriptors=(made.detach(),))
         if what == REMOVE:
             served.place.remove()
             return Answered()
@@ -173,7 +182,7 @@ class Helper:
         end_with_nobody()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channels.append(ours)
-        return Answered(descriptor=theirs.detach())
+        return Answered(descriptors=(theirs.detach(),))
 
     def _read(self, served: HelpedGateway, path: str, descriptor: int) -> Answered:
         """A configuration is read and checked in a child, which takes its memory with it."""
@@ -193,7 +202,41 @@ class Helper:
             served.learn(path, msgspec.msgpack.decode(content_of(names), type=Named))
         finally:
             os.close(names)
-        return Answered(descriptor=made)
+        return Answered(descriptors=(made,))
+
+
+def _opened(served: HelpedGateway, path: str, flags: int) -> int:
+    """Raises OSError: the file's, EACCES for what no configuration names."""
+    _check_named(served, path)
+    return open_by_links_of(_owners(served), path, flags)
+
+
+def _owners(served: HelpedGateway) -> frozenset[int]:
+    """Whose links are followed."""
+    return frozenset((0, served.owner))
+
+
+def _check_named(served: HelpedGateway, path: str) -> None:
+    if not served.reads(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _several(served: HelpedGateway, paths: list[str]) -> Answered:
+    """Those of the paths that can be opened one by one. Why another one cannot is said when it is asked for by itself."""
+    if len(paths) > AHEAD_FILES:
+        return Answered(errno.EINVAL)
+    opened: list[int] = []
+    said = ""
+    with OpenedDirectories(_owners(served)) as directories:
+        for path in paths:
+            try:
+                _check_named(served, path)
+                opened.append(directories.open(path, READING))
+            except OSError:
+                said += NOT_OPENED
+            else:
+                said += OPENED
+    return Answered(text=said, descriptors=tuple(opened))
 
 
 def _table(user: tuple[int, int] | None, path: Path) -> int:
@@ -248,6 +291,7 @@ class RootHelper:
     def __init__(self, channel: socket.socket, process: int) -> None:
         self._channel, self.process = channel, process
         self._one_at_a_time = threading.Lock()
+        self._opens_several = True  # as far as is known: one that stays over upgrades may be older than this
 
     @classmethod
     def start(cls) -> Self:
@@ -272,6 +316,19 @@ class RootHelper:
             return self._ask(TUN, "").taken()
         reading = OPEN_NO_LINK if flags & os.O_NOFOLLOW else OPEN
         return self._ask(APPEND if flags & APPENDING == APPENDING else reading, path).taken()
+
+    def open_ahead(self, paths: Sequence[str], flags: int) -> dict[str, int]:
+        """Descriptors, which the caller closes, of those of the paths (AHEAD_FILES, AHEAD_OCTETS) that can be opened to read with
+        others; `open` says of each other one why not."""
+        if not paths or not self._opens_several or flags != READING | os.O_NOFOLLOW:
+            return {}
+        try:
+            got = self._ask(OPEN_SEVERAL, "\0".join(paths), most=AHEAD_FILES)
+        except OSError as error:
+            self._opens_several = error.errno != errno.EINVAL
+            return {}
+        with got:
+            return got.several(paths)
 
     def read(self, request: ReadRequest) -> ReadAnswer:
         """A configuration as it is now. Raises ReadError."""
@@ -336,22 +393,23 @@ class RootHelper:
         """It has, and nobody wanted that."""
         conditions.begin("root helper", "ended", f"secrets and a changed configuration can be read no more: {GONE}")
 
-    def _ask(self, what: bytes, path: str, memory: bytes | None = None, seconds: float = 0.0) -> _Got:
+    def _ask(self, what: bytes, path: str, memory: bytes | None = None, seconds: float = 0.0, most: int = 1) -> _Got:
+        """`most`: descriptors of the answer."""
         if 1 + len(os.fsencode(path)) > REQUEST_OCTETS_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         given = None if memory is None else memory_of(memory)
         try:
             with self._one_at_a_time:
                 self._channel.settimeout(ANSWER_S + seconds)
-                send(self._channel, what + os.fsencode(path), given)
-                message, descriptors = received(self._channel, ANSWER_OCTETS_MAX)
+                send(self._channel, what + os.fsencode(path), *(() if given is None else (given,)))
+                message, descriptors = received(self._channel, ANSWER_OCTETS_MAX, most)
         except (OSError, ValueError) as error:
             self._channel.close()  # an answer that comes late would be taken for the next one's
             raise OSError(errno.EPIPE, GONE) from error
         finally:
             if given is not None:
                 os.close(given)
-        got = _Got(descriptors[0] if descriptors else None)
+        got = _Got(descriptors, message[_HEAD.size :].decode(errors="replace"))
         if len(message) < _HEAD.size:
             got.close()
             self._channel.close()
@@ -359,33 +417,41 @@ class RootHelper:
         (error_number,) = _HEAD.unpack_from(message)
         if error_number != 0:
             got.close()
-            text = message[_HEAD.size :].decode(errors="replace")
-            raise OSError(error_number, shown(text, LINE * 4) or os.strerror(error_number))
+            raise OSError(error_number, shown(got.text, LINE * 4) or os.strerror(error_number))
         return got
 
 
 class _Got:
-    """A descriptor that came with an answer, or none. A context manager: closed when left."""
+    """What came with an answer. A context manager: descriptors that nobody took are closed when left."""
 
-    def __init__(self, descriptor: int | None) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptors: list[int], text: str) -> None:
+        self._descriptors, self.text = descriptors, text
 
     def taken(self) -> int:
         """The caller closes it. Raises OSError when there is none."""
-        if self._descriptor is None:
-            raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
-        descriptor, self._descriptor = self._descriptor, None
-        return descriptor
+        self._there()
+        return self._descriptors.pop()
+
+    def several(self, paths: Sequence[str]) -> dict[str, int]:
+        """By path, those that were opened; the caller closes them. None where fewer came, for which there was no room, or a path
+        stands twice."""
+        opened = dict.fromkeys(path for path, said in zip(paths, self.text, strict=False) if said == OPENED)
+        if len(opened) != len(self._descriptors):
+            return {}
+        descriptors, self._descriptors = self._descriptors, []
+        return dict(zip(opened, descriptors, strict=True))
 
     def content(self) -> bytes:
-        if self._descriptor is None:
+        self._there()
+        return content_of(self._descriptors[0])
+
+    def _there(self) -> None:
+        if not self._descriptors:
             raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
-        return content_of(self._descriptor)
 
     def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
     def __enter__(self) -> Self:
         return self

@@ -1,5 +1,5 @@
-"""Messages between two processes of one gateway, each with a descriptor at the most (SCM_RIGHTS of unix(7)); what is long is memory
-that is handed over by its descriptor (memfd_create(2))."""
+"""Messages between two processes of one gateway, each with a few descriptors at the most (SCM_RIGHTS of unix(7)); what is long is
+memory that is handed over by its descriptor (memfd_create(2))."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ MEMORY_OCTETS_MAX = 256 << 20  # names, digests and what a configuration says: t
 _DESCRIPTOR = struct.Struct("=i")
 
 
-def received(channel: socket.socket, octets: int) -> tuple[bytes, list[int]]:
-    """A message, empty at the end, and the descriptors that came with it, which no program that is started inherits.
+def received(channel: socket.socket, octets: int, most: int = 1) -> tuple[bytes, list[int]]:
+    """A message, empty at the end, and `most` of the descriptors that came with it, which no program that is started inherits.
 
     recvmsg itself: recv_fds of Python 3.11 passes no flags on.
     """
-    message, ancillary, _, _ = channel.recvmsg(octets, socket.CMSG_LEN(_DESCRIPTOR.size), socket.MSG_CMSG_CLOEXEC)
+    room = socket.CMSG_LEN(most * _DESCRIPTOR.size)
+    message, ancillary, _, _ = channel.recvmsg(octets, room, socket.MSG_CMSG_CLOEXEC)
     return message, [
-        _DESCRIPTOR.unpack_from(data)[0]
+        descriptor
         for level, kind, data in ancillary
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) and len(data) >= _DESCRIPTOR.size
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for (descriptor,) in _DESCRIPTOR.iter_unpack(data[: len(data) // _DESCRIPTOR.size * _DESCRIPTOR.size])
     ]
 
 
-def send(channel: socket.socket, message: bytes, descriptor: int | None = None) -> None:
+def send(channel: socket.socket, message: bytes, *descriptors: int) -> None:
     """Raises OSError."""
-    rights = () if descriptor is None else ((socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor])),)
+    rights = ((socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors)),) if descriptors else ()
     channel.sendmsg([message], rights)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 LINKS_MOST: Final = 40  # followed for one file, as the kernel does
 _ON_THE_WAY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def open_by_links_of(owners: Collection[int], path: str, flags: int) -> int:
@@ -47,6 +48,30 @@ def open_by_links_of(owners: Collection[int], path: str, flags: int) -> int:
     finally:
         os.close(here)
         os.close(root)
+
+
+class OpenedDirectories:
+    """`open_by_links_of` for several files at once: the way to a directory is gone once, with the first file in it. A context
+    manager."""
+
+    def __init__(self, owners: Collection[int]) -> None:
+        self._owners = owners
+        self._opened: dict[str, int] = {}
+
+    def open(self, path: str, flags: int) -> int:
+        """Of an absolute path without "." and "..", and no link at its end. Raises OSError, also for a file in "/"."""
+        directory, name = os.path.split(path)
+        here = self._opened.get(directory)
+        if here is None:
+            here = self._opened[directory] = open_by_links_of(self._owners, directory, _DIRECTORY)
+        return os.open(name, flags | os.O_NOFOLLOW, dir_fd=here)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._opened:
+            os.close(self._opened.popitem()[1])
 
 
 def _parts(path: str) -> list[str]:

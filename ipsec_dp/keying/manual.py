@@ -7,12 +7,16 @@ one key), and a restarted gateway's packets are replays to its peer until that o
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from ipsec_dp.config import load_manual_keys
+from ipsec_dp.config.files import SECRET
 from ipsec_dp.dataplane import Direction, Encapsulation, Limits, OuterPath, SaParams
 from ipsec_dp.keying.status import KeyingStatus
+from ipsec_dp.util.opening import Ahead
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
@@ -45,13 +49,14 @@ def install(
     selectors: Sequence[SelectorPair],
     path: OuterPath,
     random: Callable[[int], bytes],
+    ahead: Ahead | None = None,
 ) -> ChildSa:
-    """Reads the key files and brings the tunnel's one CHILD_SA up. `random` gives octets for the IV.
+    """Reads the key files and brings the tunnel's one CHILD_SA up. `random` gives octets for the IV; `ahead` as of `read_secret`.
 
     Raises BadValueError (a key file) or DataPlaneError.
     """
     limits = limits_of(tunnel)
-    with load_manual_keys(manual) as keys:
+    with load_manual_keys(manual, ahead) as keys:
         inbound = SaParams(
             direction=Direction.INBOUND,
             spi=manual.spi_in,
@@ -90,25 +95,29 @@ class ManualSas:
     def install(self, tunnels: Iterable[Tunnel], paths: Mapping[str, OuterPath]) -> None:
         """Brings up those of `tunnels` that have manual keys, by these paths. Raises as `install` of one does."""
         self.paths.update(paths)
-        for tunnel in tunnels:
-            if tunnel.manual is None:
-                continue
-            install(
-                self._sad,
-                tunnel,
-                tunnel.manual,
-                number=self._spd.tunnel_numbers[tunnel.name],
-                interface=self._spd.interface_numbers[tunnel.interface],
-                selectors=tunnel.selectors,
-                path=self.paths[tunnel.name],
-                random=self._random,
-            )
-            self.warn(tunnel.name)
+        by_hand = [(tunnel, tunnel.manual) for tunnel in tunnels if tunnel.manual is not None]
+        keys = (os.path.abspath(file) for _, manual in by_hand for file in (manual.key_in_file, manual.key_out_file))
+        with contextlib.closing(Ahead(keys, SECRET)) as ahead:
+            for tunnel, manual in by_hand:
+                install(
+                    self._sad,
+                    tunnel,
+                    manual,
+                    number=self._spd.tunnel_numbers[tunnel.name],
+                    interface=self._spd.interface_numbers[tunnel.interface],
+                    selectors=tunnel.selectors,
+                    path=self.paths[tunnel.name],
+                    random=self._random,
+                    ahead=ahead,
+                )
+                self.warn((tunnel,))
 
     @staticmethod
-    def warn(name: str) -> None:
-        """That a tunnel is of this kind, wherever its SAs come from."""
-        log.warning('tunnel "%s": %s', name, WARNING, extra=told("manual_keys", tunnel=name))
+    def warn(tunnels: Iterable[Tunnel]) -> None:
+        """Of those that have manual keys, wherever their SAs come from."""
+        for tunnel in tunnels:
+            if tunnel.manual is not None:
+                log.warning('tunnel "%s": %s', tunnel.name, WARNING, extra=told("manual_keys", tunnel=tunnel.name))
 
     def remove(self, tunnel: Tunnel) -> None:
         """Ends a tunnel's SAs."""
@@ -116,10 +125,14 @@ class ManualSas:
         for child in self._sad.children_of(self._spd.tunnel_numbers[tunnel.name]):
             self._sad.remove_child(child)
 
-    def status(self, name: str) -> KeyingStatus:
-        """Up: it can receive and send."""
+    def is_up(self, name: str) -> bool:
+        """Whether it can receive and send."""
         children = self._sad.children_of(self._spd.tunnel_numbers[name])
-        up = any(child.inbound is not None and child.outbound is not None for child in children)
+        return any(child.inbound is not None and child.outbound is not None for child in children)
+
+    def status(self, name: str) -> KeyingStatus:
+        """As `is_up` says."""
+        up = self.is_up(name)
         return KeyingStatus(
             state="up" if up else "down",
             state_text="manual keys" if up else "no SA",

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 READING: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 APPENDING: Final = os.O_WRONLY | os.O_APPEND
 USING: Final = os.O_RDWR | os.O_CLOEXEC  # a device
+AHEAD_FILES: Final = 64  # opened at once, while no other one is read; a table of descriptors has room for 1,024 or more
+AHEAD_OCTETS: Final = 4096  # of their names
 CREDENTIAL: Final = "ipsec-dp"  # of a directory: its files follow as ipsec-dp_NAME
 
 
@@ -29,12 +31,16 @@ class OpenedFile(NamedTuple):
 
 
 _helper: Callable[[str, int], int] | None = None
+_helper_ahead: Callable[[Sequence[str], int], Mapping[str, int]] | None = None
 
 
-def help_by(helper: Callable[[str, int], int] | None) -> None:
-    """Whom to ask from now on for what this process may not open: by a path and flags. It raises OSError like os.open."""
-    global _helper  # noqa: PLW0603 - one for each process
-    _helper = helper
+def help_by(
+    helper: Callable[[str, int], int] | None, ahead: Callable[[Sequence[str], int], Mapping[str, int]] | None = None
+) -> None:
+    """Whom to ask from now on for what this process may not open: by a path and flags. It raises OSError like os.open. `ahead`: of
+    several paths, AHEAD_FILES and AHEAD_OCTETS at the most, those that could be opened, and raises nothing."""
+    global _helper, _helper_ahead
+    _helper, _helper_ahead = helper, ahead
 
 
 def helped_to_append(path: Path, refused: OSError) -> int:
@@ -61,8 +67,50 @@ def credential_of(path: Path, environment: Mapping[str, str]) -> Path | None:
     return next((found for name in names if (found := Path(base, name)).is_file()), None)
 
 
-def open_to_read(path: str | os.PathLike[str], flags: int = 0) -> OpenedFile:
-    """A descriptor of a file, which the caller closes. Raises OSError, ValueError like os.open."""
+class Ahead:
+    """Files that are read one after the other, of which somebody who helps opens the next ones with the first of them: a question
+    for each takes far longer than the opening. AHEAD_FILES are open at the most. What nobody has read by `close` is closed then."""
+
+    def __init__(self, paths: Iterable[str], flags: int) -> None:
+        """`paths` are absolute, in the order in which they are read, and are looked at when the first one is asked for; `flags` are
+        those of `open_to_read`."""
+        self.flags = flags
+        self._paths = paths
+        self._names: list[str] | None = None
+        self._unasked: dict[str, int] = {}  # and where they stand
+        self._opened: dict[str, int] = {}
+
+    def take(self, path: str) -> int | None:
+        """A descriptor, which the caller closes; None: it is to be asked for by itself, and whoever is asked says why it is not
+        opened."""
+        if _helper_ahead is None:
+            return None
+        if self._names is None:
+            self._names = [name for name in dict.fromkeys(self._paths) if "\0" not in name]
+            self._unasked = {name: place for place, name in enumerate(self._names)}
+        if path in self._unasked:
+            self.close()  # what was passed over
+            self._opened.update(_helper_ahead(self._next(self._names, self._unasked[path]), READING | self.flags))
+        return self._opened.pop(path, None)
+
+    def _next(self, names: Sequence[str], first: int) -> list[str]:
+        octets, taken = 0, list[str]()
+        for name in names[first : first + AHEAD_FILES]:
+            octets += len(os.fsencode(name)) + 1
+            if octets > AHEAD_OCTETS:
+                break
+            if self._unasked.pop(name, None) is not None:
+                taken.append(name)
+        return taken
+
+    def close(self) -> None:
+        while self._opened:
+            os.close(self._opened.popitem()[1])
+
+
+def open_to_read(path: str | os.PathLike[str], flags: int = 0, ahead: Ahead | None = None) -> OpenedFile:
+    """A descriptor of a file, which the caller closes. `ahead`: one of several, by the same flags. Raises OSError, ValueError like
+    os.open."""
     try:
         return OpenedFile(os.open(path, READING | flags))
     except PermissionError:
@@ -72,7 +120,8 @@ def open_to_read(path: str | os.PathLike[str], flags: int = 0) -> OpenedFile:
             return OpenedFile(os.open(found, READING | os.O_NOFOLLOW), guarded=True)
         if _helper is None:
             raise
-        return OpenedFile(_helper(absolute, READING | flags))
+        opened = None if ahead is None or ahead.flags != flags else ahead.take(absolute)
+        return OpenedFile(_helper(absolute, READING | flags) if opened is None else opened)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""For how long nobody forwards when a gateway with very many SAs goes on in another process.
+"""For how long nobody forwards when a gateway with very many SAs goes on in another process, and how long all of it takes.
 
 hostA eth0 -- lan gwA wan == wan gwB
 
@@ -10,12 +10,15 @@ else to do:
 
 from __future__ import annotations
 
+import compileall
 import os
 import secrets
+from pathlib import Path
 from statistics import median
 
 import pytest
 
+import ipsec_dp
 from ipsec_dp.gateway import control
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig import netns
@@ -28,6 +31,7 @@ START_S = 120.0
 PATIENCE_S = 300.0
 UPGRADES = 3
 GAP_MOST_MS = 100.0
+ALL_MOST_S = 10.0
 
 pytestmark = [pytest.mark.slow, pytest.mark.measure, pytest.mark.timeout(600)]
 
@@ -59,6 +63,12 @@ class Patient(Succession):
         return control.request(self.a.control, {"verb": "upgrade", **request}, PATIENCE_S)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled():
+    """As an installed program is: a gateway that is not root may not write down what it compiles, at each start anew."""
+    compileall.compile_dir(Path(ipsec_dp.__file__).parent, quiet=1)
+
+
 @pytest.mark.parametrize("count", [200, 2_000, 10_000])
 def test_packets_wait_for_a_tenth_of_a_second_at_the_most(shared_sites, tmp_path, count, record_property):
     gateway, gaps, took = GatewayProcess(shared_sites.gw_a, written(tmp_path, count)), [], []
@@ -76,3 +86,4 @@ def test_packets_wait_for_a_tenth_of_a_second_at_the_most(shared_sites, tmp_path
     record_property("figures", figures)
     print(figures)
     assert median(gaps) <= GAP_MOST_MS, figures
+    assert median(took) <= ALL_MOST_S, figures

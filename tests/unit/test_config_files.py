@@ -7,12 +7,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from ipsec_dp.config import ManualSa, files, load_manual_keys
-from ipsec_dp.config.files import SECRET_OCTETS_MAX, key_fingerprint, read_key, read_secret, weigh_secret
+from ipsec_dp.config import ManualSa, examine, files, load_manual_keys
+from ipsec_dp.config.files import SECRET_OCTETS_MAX, WeighedKey, read_key, read_secret, weigh_key, weigh_secret
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.util.service_user import SERVICE_ID
-from tests.doubles.config import configured, tunnel
+from tests.doubles.config import MANUAL, configured, tunnel
 
 
 @pytest.fixture
@@ -26,6 +26,17 @@ def secret(tmp_path):
         return path
 
     return secret
+
+
+def by_hand(directory, *keys):
+    """A configuration with one tunnel whose keys are these, inbound and outbound; None: there is no such file."""
+    for name, key in zip(("in.key", "out.key"), keys, strict=True):
+        if key is not None:
+            (directory / name).touch(mode=0o600)
+            (directory / name).write_text(key)
+    path = directory / "gw.toml"
+    path.write_text('[gateway]\nname = "gw"\n' + tunnel("b", 'local = "192.0.2.1"', 'encapsulation = "udp"', keys=MANUAL))
+    return path
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o610, 0o601])
@@ -51,6 +62,41 @@ def test_the_secret_of_a_tunnel_is_read_once(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "read_secret", reads)
     configured(tmp_path, tunnel("b"))
     assert reads.call_count == 1
+
+
+def test_a_secret_of_many_tunnels_is_read_once_and_said_of_each(tmp_path, monkeypatch):
+    reads = Mock(wraps=files.read_secret)
+    monkeypatch.setattr(files, "read_secret", reads)
+    config = configured(tmp_path, *(tunnel(name, interface=f"ipsec-{name}") for name in "bcd"))
+    assert reads.call_count == 1
+    assert len({each.auth.material for each in config.tunnels if each.auth is not None}) == 1
+
+
+def test_the_keys_of_a_tunnel_are_read_once_each(tmp_path, monkeypatch):
+    reads = Mock(wraps=files.read_secret)
+    monkeypatch.setattr(files, "read_secret", reads)
+    config, findings = examine(by_hand(tmp_path, "0a" * 20, "0b" * 20))
+    assert [each.severity for each in findings] == ["warning"]
+    assert reads.call_count == 2
+    assert config is not None
+    (manual,) = (each.manual for each in config.tunnels)
+    assert manual is not None
+    assert manual.material == b"".join(weigh_secret(tmp_path / name)[1] for name in ("in.key", "out.key"))
+
+
+@pytest.mark.parametrize(
+    ("inbound", "outbound", "says"),
+    [
+        ("0a" * 20, "0a" * 20, {"key_out_file": "holds the same key as"}),
+        ("0a" * 20, None, {"key_out_file": "no such file"}),
+        (None, "0g" * 20, {"key_in_file": "no such file", "key_out_file": "is not hex"}),
+    ],
+)
+def test_what_is_wrong_with_keys_stands_at_the_key_that_names_the_file(tmp_path, inbound, outbound, says):
+    _, findings = examine(by_hand(tmp_path, inbound, outbound))
+    wrong = {each.key.removeprefix("manual_unsafe."): each.wrong for each in findings if each.severity == "error"}
+    assert wrong.keys() == says.keys()
+    assert all(text in wrong[key] for key, text in says.items())
 
 
 @pytest.mark.root
@@ -105,8 +151,37 @@ def test_a_key_of_wrong_length_or_not_hex_is_refused_without_showing_it(secret, 
 
 
 def test_fingerprints_tell_equal_keys_from_others(secret):
-    one, same, other = secret("0a0b", "1"), secret("0A 0B\n", "2"), secret("0a0c", "3")
-    assert key_fingerprint(one, 2) == key_fingerprint(same, 2) != key_fingerprint(other, 2)
+    one, same, other = (weigh_key(secret(text, text), 2) for text in ("0a0b", "0A 0B\n", "0a0c"))
+    assert one.key == same.key != other.key
+    assert len({one.file, same.file, other.file}) == 3, "of what the files hold"
+    assert one == WeighedKey(weigh_secret(secret("0a0b"))[1], one.key)
+
+
+def test_of_a_key_that_cannot_be_it_is_known_what_is_wrong(secret, tmp_path):
+    long = weigh_key(secret("0a0b0c"), 2)
+    assert (long.file, long.key) == (weigh_secret(secret("0a0b0c"))[1], b"")
+    assert long.wrong is not None
+    assert "6 hex digits" in long.wrong[0]
+    none = weigh_key(tmp_path / "none", 2)
+    assert (none.file, none.key) == (b"", b"")
+    assert none.wrong is not None
+    assert none.wrong[0].startswith("no such file")
+
+
+def test_what_was_read_to_be_weighed_is_wiped(secret, monkeypatch):
+    wiped: list[bytes] = []
+    really = files.wipe
+
+    def wipe(buffer):
+        wiped.append(bytes(buffer))
+        really(buffer)
+
+    monkeypatch.setattr(files, "wipe", wipe)
+    weigh_key(secret("0a0b"), 2)
+    assert wiped == [b"0a0b", b"0a0b", b"\x0a\x0b"], "as it was read, the text of it, and the key"
+    wiped.clear()
+    weigh_key(secret("0a0b0c"), 2)
+    assert {b"0a0b0c", b"\x0a\x0b"} <= set(wiped), "also where it is none"
 
 
 def test_the_line_end_of_a_secret_is_not_part_of_it(secret):

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from ipsec_dp.host.links import LINKS_MOST, open_by_links_of
+from ipsec_dp.host.links import LINKS_MOST, OpenedDirectories, open_by_links_of
 
 OURS, NOBODY = frozenset((0, os.geteuid())), frozenset({4_000_000_000})
 
@@ -74,3 +74,38 @@ def test_what_is_not_there_is_told_as_ever(place, name, error):
 
 def test_no_file_has_no_name():
     assert refused("/") == errno.EISDIR
+
+
+# ---- several files
+
+
+def contents(owners, *paths):
+    """What is in those that could be opened; the error's number of the others."""
+    found = list[str | int | None]()
+    before = os.listdir("/proc/self/fd")
+    with OpenedDirectories(owners) as directories:
+        for path in paths:
+            try:
+                descriptor = directories.open(str(path), os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                found.append(error.errno)
+                continue
+            with open(descriptor, encoding="ascii") as file:
+                assert not os.get_inheritable(descriptor)
+                found.append(file.read())
+    assert len(os.listdir("/proc/self/fd")) == len(before), "nothing stays open"
+    return found
+
+
+def test_several_files_are_opened_as_one_is(place):
+    (place / "real" / "more").write_text("more")
+    several = [place / name for name in ("real/secret", "way/secret", "real/more", "way/none", "none/secret")]
+    assert contents(OURS, *several) == ["a secret", "a secret", "more", errno.ENOENT, errno.ENOENT]
+    assert contents(OURS, "/", place / "real/secret/more") == [errno.EISDIR, errno.ENOTDIR]
+
+
+def test_none_of_several_is_a_link_or_lies_behind_somebody_elses(place):
+    (place / "real" / "other").symlink_to("secret")
+    for owners, way in ((OURS, "a secret"), (NOBODY, errno.EACCES)):
+        asked = ("link", "far", "real/other", "way/secret", "real/secret")
+        assert contents(owners, *(place / name for name in asked)) == [errno.ELOOP, errno.ELOOP, errno.ELOOP, way, "a secret"]

@@ -56,6 +56,8 @@ def test_a_person_is_warned(site, config, caplog):
     caplog.set_level(logging.WARNING, "ipsec_dp")
     install(site, config)
     assert [record.getMessage() for record in caplog.records] == [f'tunnel "by-hand": {WARNING}']
+    ManualSas.warn(config.tunnels)
+    assert len(caplog.records) == 2, "of the tunnels whose keys are set by hand, whoever made their SAs"
 
 
 def sent_iv(gateway):

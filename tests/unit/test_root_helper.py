@@ -21,7 +21,7 @@ from ipsec_dp.gateway.control_place import ControlPlace
 from ipsec_dp.gateway.daemon import run
 from ipsec_dp.gateway.privileges import Privileges
 from ipsec_dp.gateway.root_grants import grants_of
-from ipsec_dp.gateway.root_helper import BEGIN, LISTEN, OPEN, READ, REQUEST_OCTETS_MAX, Helper, RootHelper
+from ipsec_dp.gateway.root_helper import BEGIN, LISTEN, OPEN, OPEN_SEVERAL, READ, REQUEST_OCTETS_MAX, Helper, RootHelper
 from ipsec_dp.host import HostError
 from ipsec_dp.util import opening
 from ipsec_dp.util.conditions import Conditions
@@ -95,9 +95,11 @@ def test_before_it_has_begun_it_does_nothing_and_begins_once(place):
         READ + b"/etc/passwd",
         BEGIN,
         LISTEN + b"/etc/x",
+        OPEN_SEVERAL + b"/etc/passwd\0/etc/shadow",
+        OPEN_SEVERAL + b"\0" * 4096,
         bytes(range(7, 71)),
     ],
-    ids=["short", "open", "open nothing", "no verb", "long", "read", "begin again", "listen", "any octets"],
+    ids=["short", "open", "open nothing", "no verb", "long", "read", "begin again", "listen", "several", "many", "any octets"],
 )
 def test_whatever_it_is_asked_it_answers_and_lives(place, message):
     helper = Helper(lambda: None)

@@ -99,6 +99,14 @@ def test_they_wait_and_then_go_on_from_where_they_were(both, one_by_one):
     assert both.before.sent() == [], "its source is retired"
 
 
+def test_selectors_that_come_again_are_made_once(both):
+    both.before.up(1)
+    both.tell()
+    (inbound,) = (one for one in both.after.sad.records.values() if one.direction is Direction.INBOUND)
+    (child,) = both.after.sad.children.values()
+    assert inbound.selectors is child.selectors
+
+
 def test_what_changed_since_is_told(both):
     """A rekey in its place, a CHILD_SA with other selectors behind it, one that ended, a peer that moved."""
     both.before.up(1)

@@ -4,6 +4,7 @@ over afterwards, and what it refuses before anything stops."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +106,15 @@ def test_a_file_that_says_what_is_in_force_is_taken_as_it_is(tmp_path):
     config, successor = in_force(tmp_path, tunnel())
     assert successor.config(config.path) == config
     assert (taken(successor, config), successor.changes) == (None, None)
+
+
+def test_what_was_read_is_kept_out_of_collections(tmp_path):
+    """Which would look through all of ten thousand tunnels while others are made."""
+    config, successor = in_force(tmp_path, tunnel())
+    frozen = gc.get_freeze_count()
+    got = successor.config(config.path)
+    assert gc.get_freeze_count() > frozen
+    assert not any(each is got for each in gc.get_objects())
 
 
 def test_other_words_for_the_same_change_nothing(tmp_path):

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ipsec_dp.databases.sad_shape import ToldSad
 from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import ControlError, DataPlaneError
@@ -538,3 +539,27 @@ def test_the_channel_of_the_root_helper_is_offered_and_not_kept(given, successor
     assert offers == [HelperOffer(made, 4712, "0.1.0")]
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(made)
+
+
+def test_what_is_told_of_sas_is_made_while_the_successor_gets_ready(given, successor, monkeypatch):
+    """Which takes it seconds."""
+    made, in_time = threading.Event(), []
+
+    class Told(ToldSad):
+        def news(self):
+            made.set()
+            return super().news()
+
+    def ready():
+        successor.there.receive(seconds=30.0).close()
+        in_time.append(made.wait(10.0))
+        successor.there.send(MessageKind.READY, body_of(Ready("9")), seconds=30.0)
+        successor.there.receive(seconds=30.0)
+        successor.there.send(MessageKind.PREPARED, body_of(SasPrepared(0)), seconds=30.0)
+
+    monkeypatch.setattr(giving, "ToldSad", Told)
+    monkeypatch.setattr(given, "made_offer", lambda *_: UpgradeRefused("in the place of an offer"))
+    successor.thread = threading.Thread(target=ready)
+    successor.thread.start()
+    asyncio.run(given.offer(successor))
+    assert in_time == [True]

@@ -150,7 +150,7 @@ def test_a_helper_of_another_version_reads_no_configuration_again():
 
 
 class Asked:
-    open = None
+    open = open_ahead = None
 
     def leave(self):
         pass

@@ -213,9 +213,10 @@ class Giving:
             inodes, body = places.inodes, body_of(self.made_offer(host, places, helper))
             stack.callback(body.__setitem__, slice(None), bytes(len(body)))
             await asyncio.to_thread(successor.channel.send, MessageKind.OFFER, body, places.descriptors, seconds=SEND_S)
-        ready = await asyncio.to_thread(heard, successor.channel, READY_S, Ready)
         told = ToldSad(self._engine.sad, self._parts.spd.tunnel_names)
-        await asyncio.to_thread(successor.channel.send, MessageKind.SHAPE, body_of(told.news()), seconds=SEND_S)
+        shape = body_of(told.news())  # made while the other one reads its configuration
+        ready = await asyncio.to_thread(heard, successor.channel, READY_S, Ready)
+        await asyncio.to_thread(successor.channel.send, MessageKind.SHAPE, shape, seconds=SEND_S)
         await asyncio.to_thread(heard, successor.channel, READY_S, SasPrepared)
         return Offered(host, inodes, told, ready.layout)
 

@@ -147,7 +147,8 @@ class Successor:
 
     def config(self, path: Path, learn: Callable[[ReadRequest], bool] = lambda _: False) -> Config:
         """What is in force. What the file says since then is taken over later (`take_file`). Raises IpsecDpError."""
-        found = configuration.read(self.offer, path, learn)
+        with no_full_collection():
+            found = configuration.read(self.offer, path, learn)
         self._file, self.changes = found.file, found.changes
         return found.in_force
 
@@ -171,7 +172,10 @@ class Successor:
         with parts.substitutes.starting():
             engine, manual, standing = await self._prepare(parts, stack, host)
         await self._send(MessageKind.READY, Ready(__version__, record_layout()))
-        if failed := standing.take(await self._next(SadShape)):
+        shape = await self._next(SadShape)
+        with no_full_collection():
+            failed = standing.take(shape)
+        if failed:
             raise HandOverError("; ".join(failed[:NAMED_MOST]))
         await self._send(MessageKind.PREPARED, SasPrepared(len(standing.handles)))
         given = await self._next(GivenSas)
@@ -191,6 +195,7 @@ class Successor:
         )
         with contextlib.suppress(HandOverError):  # it has gone: this process is alone in any case
             self._channel.send(MessageKind.GOES_ON, body_of(goes_on), seconds=SAY_S)
+        manual.warn(parts.config.tunnels)
         await self._settle(parts, stack, host, engine, control)
         return engine
 
@@ -294,10 +299,11 @@ class Successor:
             )
         for spi in expected.keys() - sad.expected.keys():
             sad.release_spi(spi)
-        for name in by_hand:
-            manual.warn(name)
-            if manual.status(name).state != "up":
-                left_out.append(LeftBehind(name, "its keys are set by hand, and its SAs did not come along"))
+        left_out += [
+            LeftBehind(name, "its keys are set by hand, and its SAs did not come along")
+            for name in by_hand
+            if not manual.is_up(name)
+        ]
         read_ike(engine.plane, parts.host.conditions)
         return left_out
 
