@@ -73,7 +73,7 @@ class RoutePlan:
         for prefix, ways in routed_prefixes(config).items():
             alive = [way for way in ways if way[0] not in context.withdrawn]
             self.prefixes[prefix] = len(ways)
-            for interface, metric in alive or ways:
+            for interface, metric in dict.fromkeys(alive or ways):  # tunnels by the thousand may have one remote network
                 if prefix.version == 6 and interface in context.without_ipv6:
                     without.setdefault(interface, []).append(prefix)
                 else:

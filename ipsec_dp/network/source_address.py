@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ipsec_dp.ipsec.addresses import AddressRange
+from ipsec_dp.util.text import named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from ipsec_dp.host.outer import OwnAddress
     from ipsec_dp.ipsec.addresses import Address, Network
     from ipsec_dp.ipsec.selectors import SelectorPair
+
+RANGES_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class Sources:
 
 def no_source(prefix: Network, interface: str, source: Source) -> str:
     """The note for a person when there is none."""
-    ranges = ", ".join(each.prefix_text for each in source.missing)
+    ranges = named([each.prefix_text for each in source.missing], RANGES_NAMED)
     return (
         f"{interface}: this host has no address in {ranges}, so its own packets to {prefix} match no proxy ID; "
         "where they should, add one to the tunnel's address"

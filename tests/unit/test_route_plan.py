@@ -11,6 +11,7 @@ from ipsec_dp.host import HostError
 from ipsec_dp.host.outer import OwnAddress
 from ipsec_dp.host.routes import METRIC
 from ipsec_dp.network.route_plan import RouteContext, RoutePlan
+from ipsec_dp.network.source_address import Sources
 from tests.doubles.config import PSK, configured, proxy_id, tunnel
 
 B = ip_network("10.2.0.0/24")
@@ -51,6 +52,19 @@ def test_a_lack_of_one_is_a_note_and_no_obstacle(config):
     made = plan(config, own=OWN[:1])
     assert {each.source for each in made.wanted} == {None}
     assert any(note.startswith("ipsec0: this host has no address in 10.1.0.0/24") for note in made.notes)
+
+
+def test_one_network_behind_thousands_of_tunnels_is_looked_at_once(tmp_path, monkeypatch):
+    keys = [proxy_id(f"10.{100 + number // 256}.{number % 256}.0/24", "10.2.0.0/24") + PSK for number in range(2_000)]
+    config = configured(tmp_path, *(tunnel(f"t{number}", keys=each) for number, each in enumerate(keys)))
+    asked, to = [], Sources.to
+    monkeypatch.setattr(Sources, "to", lambda sources, prefix: (asked.append(prefix), to(sources, prefix))[1])
+    made = RoutePlan(config, context(config), {each.name: 1400 for each in config.tunnels})
+    assert led(made) == [("10.2.0.0/24", 5, METRIC, None)]
+    assert asked == [B]
+    assert made.prefixes == {B: 2_000}
+    (note,) = made.notes
+    assert "this host has no address in 10.100.0.0/24, 10.100.1.0/24, 10.100.2.0/24 and 1997 more, so its own packets" in note
 
 
 @pytest.mark.parametrize(
