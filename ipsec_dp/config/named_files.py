@@ -45,6 +45,7 @@ class NamedFiles:
         self._ahead = Ahead(_secrets_in(document, base), files.SECRET)
         self._keys: dict[tuple[Path, int], WeighedKey] = {}
         self._secrets: dict[Path, WeighedSecret] = {}
+        self._private_keys: dict[Path, bytes] = {}
 
     def key(self, path: Path, octets: int) -> WeighedKey:
         """Of a file with a key of so many octets."""
@@ -78,7 +79,10 @@ class NamedFiles:
 
     def private_key(self, path: Path) -> bytes:
         """The fingerprint of its file. Raises BadValueError as `read_secret` does."""
-        return files.weigh_secret(path, self._ahead)[1]
+        found = self._private_keys.get(path)
+        if found is None:
+            found = self._private_keys[path] = files.weigh_secret(path, self._ahead)[1]
+        return found
 
     def __enter__(self) -> Self:
         return self

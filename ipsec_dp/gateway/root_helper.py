@@ -323,7 +323,7 @@ class RootHelper:
         if not paths or not self._opens_several or flags != READING | os.O_NOFOLLOW:
             return {}
         try:
-            got = self._ask(OPEN_SEVERAL, "\0".join(paths), most=AHEAD_FILES)
+            got = self._ask(OPEN_SEVERAL, "\0".join(paths), seconds=ANSWER_S * (len(paths) - 1), most=AHEAD_FILES)
         except OSError as error:
             self._opens_several = error.errno != errno.EINVAL
             return {}
@@ -435,8 +435,8 @@ class _Got:
     def several(self, paths: Sequence[str]) -> dict[str, int]:
         """By path, those that were opened; the caller closes them. None where fewer came, for which there was no room, or a path
         stands twice."""
-        opened = dict.fromkeys(path for path, said in zip(paths, self.text, strict=False) if said == OPENED)
-        if len(opened) != len(self._descriptors):
+        opened = [path for path, said in zip(paths, self.text, strict=False) if said == OPENED]
+        if not len(opened) == len(set(opened)) == len(self._descriptors):
             return {}
         descriptors, self._descriptors = self._descriptors, []
         return dict(zip(opened, descriptors, strict=True))

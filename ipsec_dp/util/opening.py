@@ -67,6 +67,14 @@ def credential_of(path: Path, environment: Mapping[str, str]) -> Path | None:
     return next((found for name in names if (found := Path(base, name)).is_file()), None)
 
 
+def _is_name(path: str) -> bool:
+    """Whether the kernel can be asked for it."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
 class Ahead:
     """Files that are read one after the other, of which somebody who helps opens the next ones with the first of them: a question
     for each takes far longer than the opening. AHEAD_FILES are open at the most. What nobody has read by `close` is closed then."""
@@ -83,14 +91,15 @@ class Ahead:
     def take(self, path: str) -> int | None:
         """A descriptor, which the caller closes; None: it is to be asked for by itself, and whoever is asked says why it is not
         opened."""
-        if _helper_ahead is None:
+        helper = _helper_ahead  # another thread may give the helper up
+        if helper is None:
             return None
         if self._names is None:
-            self._names = [name for name in dict.fromkeys(self._paths) if "\0" not in name]
+            self._names = [name for name in dict.fromkeys(self._paths) if _is_name(name)]
             self._unasked = {name: place for place, name in enumerate(self._names)}
         if path in self._unasked:
             self.close()  # what was passed over
-            self._opened.update(_helper_ahead(self._next(self._names, self._unasked[path]), READING | self.flags))
+            self._opened.update(helper(self._next(self._names, self._unasked[path]), READING | self.flags))
         return self._opened.pop(path, None)
 
     def _next(self, names: Sequence[str], first: int) -> list[str]:
@@ -118,10 +127,11 @@ def open_to_read(path: str | os.PathLike[str], flags: int = 0, ahead: Ahead | No
         found = credential_of(Path(absolute), os.environ)
         if found is not None:
             return OpenedFile(os.open(found, READING | os.O_NOFOLLOW), guarded=True)
-        if _helper is None:
+        helper = _helper  # another thread may give it up
+        if helper is None:
             raise
         opened = None if ahead is None or ahead.flags != flags else ahead.take(absolute)
-        return OpenedFile(_helper(absolute, READING | flags) if opened is None else opened)
+        return OpenedFile(helper(absolute, READING | flags) if opened is None else opened)
 
 
 @contextlib.contextmanager

@@ -123,6 +123,22 @@ def test_a_question_is_no_longer_than_its_most_and_has_no_name_that_is_none(help
     assert max(len("\0".join(each)) for each in helper.several) <= AHEAD_OCTETS
 
 
+def test_a_name_that_cannot_be_written_down_is_nobody_elses_concern(helper):
+    ahead = Ahead(["/secrets/1", "/secrets/\ud800", "/secrets/2"], os.O_NOFOLLOW)
+    assert [read(f"/secrets/{number}", ahead) for number in (1, 2)] == ["/secrets/1", "/secrets/2"]
+    assert helper.several == [["/secrets/1", "/secrets/2"]]
+
+
+def test_a_helper_that_is_given_up_meanwhile_has_still_opened_them(helper):
+    """By another thread, while names are looked at."""
+
+    def leaving():
+        yield "/secrets/1"
+        opening.help_by(None)
+
+    assert read("/secrets/1", Ahead(leaving(), os.O_NOFOLLOW)) == "/secrets/1"
+
+
 def test_without_somebody_who_opens_several_each_is_asked_for(helper):
     opening.help_by(helper.open)
     ahead = Ahead(names(2), os.O_NOFOLLOW)

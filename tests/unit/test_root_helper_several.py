@@ -126,6 +126,28 @@ def test_of_an_answer_that_there_was_no_room_for_nothing_is_taken(place):
         assert ahead(helper, place / "t.psk", place / "a.toml") == {}
 
 
+def test_of_an_answer_to_a_path_that_stands_twice_nothing_is_taken(place):
+    with open(place / "t.psk", "rb") as file:
+        given = (file.fileno(), file.fileno())
+        with answering((0, b"+++", given)) as (helper, _), nothing_left_open():
+            assert ahead(helper, place / "t.psk", place / "t.psk", place / "a.toml") == {}, "two came, and there are two names"
+
+
+def test_several_have_as_long_as_each_would_have(monkeypatch):
+    """Where a file system is slow a helper that is late is taken for one that has ended."""
+    waited = []
+
+    def ask(_helper, _what, _paths, *, seconds, most):
+        waited.append((seconds, most))
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(RootHelper, "_ask", ask)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert RootHelper(ours, os.getpid()).open_ahead(["/a", "/b", "/c"], SECRETS) == {}
+    assert waited == [(2 * root_helper.ANSWER_S, AHEAD_FILES)]
+
+
 def test_where_no_more_descriptors_may_be_on_their_way_that_is_an_error_and_it_goes_on(place, monkeypatch):
     full = [True]
 
