@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 from ipsec_dp.databases.sad_shape import ToldSad
-from ipsec_dp.dataplane import Endpoint
+from ipsec_dp.dataplane import Channel, Endpoint
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import ControlError, DataPlaneError
 from ipsec_dp.gateway.ike_counts import CarriedCounts
@@ -187,6 +187,54 @@ def test_the_gap_begins_when_the_last_burst_is_done(given, engine, successor, of
     successor.take(forwards, goes_on)
     given.hand_over(engine, successor, offered)
     assert 0 < successor.states[0].stopped <= begun[0]
+
+
+@pytest.fixture
+def told(engine, noting):
+    """What the data plane has to tell, ten at a time; each is noted when it is handled."""
+    waiting: list[Any] = []
+
+    def events(channel):
+        found = waiting[:10] if channel is Channel.TRUSTED else []
+        del waiting[: len(found)]
+        return found
+
+    engine.sad.events = events
+    engine.events.handle = noting.notes.append
+    return waiting
+
+
+def test_what_waits_is_handled_while_packets_pass_and_the_rest_when_none_does(given, engine, successor, offered, noting, told):
+    """Thousands of peers ask whether we live at once where thousands of tunnels came up at once."""
+    told += [f"message {number}" for number in range(25)]
+    pause = noting.pause_receiving
+
+    def paused():
+        pause()
+        told.append("the last message")
+
+    noting.pause_receiving = paused
+    successor.take(forwards, *IKE, goes_on)
+    given.hand_over(engine, successor, offered)
+    first = noting.notes.index("paused")
+    assert noting.notes[:first] == [f"message {number}" for number in range(25)]
+    assert noting.notes[first + 1 : first + 4] == ["port 500 unread", "the last message", "finished"]
+
+
+def test_who_asks_on_and_on_holds_no_upgrade_up(given, engine, successor, offered, noting, told, monkeypatch):
+    monkeypatch.setattr(giving, "CATCH_UP_S", 0.01)
+    told.append("asks")
+    engine.events.handle = lambda _event: told.append("asks")
+    pause = noting.pause_receiving
+
+    def paused():
+        pause()
+        engine.events.handle = noting.notes.append  # nothing is read any more
+
+    noting.pause_receiving = paused
+    successor.take(forwards, *IKE, goes_on)
+    assert given.hand_over(engine, successor, offered) == GOES_ON
+    assert noting.notes[:3] == ["paused", "port 500 unread", "asks"]
 
 
 def test_a_program_that_lays_records_out_otherwise_gets_sas_one_by_one(given, engine, successor, offered, noting):

@@ -59,6 +59,7 @@ log = logging.getLogger(__name__)
 
 READY_S: Final = 120.0  # ten thousand tunnels are read in seconds
 SEND_S: Final = 20.0
+CATCH_UP_S: Final = 1.0  # with what peers have asked of IKE until now
 IDLE_S: Final = 0.25  # in which the last burst is done, or nothing stops
 GOES_ON_S: Final = 30.0
 GOES_ON_EACH_S: Final = 0.002  # more for each SA: ten times what one takes
@@ -274,6 +275,7 @@ class Giving:
         if self._stopping() or self._parts.engine is not engine:
             raise HandOverError("the gateway is stopping")
         plane, patience = engine.plane, GOES_ON_S + 2 * GOES_ON_EACH_S * len(engine.sad.children)
+        self._catch_up(engine)
         self.alive()
         try:
             plane.pause_receiving()
@@ -323,6 +325,13 @@ class Giving:
             if time.monotonic() >= deadline:
                 raise HandOverError("the other process did not go on in time")
 
+    def _catch_up(self, engine: Engine) -> None:
+        """While packets still pass: thousands of peers may have asked something at once, and nobody forwards while the last of them
+        are answered. Whoever asks on and on holds nothing up."""
+        deadline = time.monotonic() + CATCH_UP_S
+        while _handled(engine) and time.monotonic() < deadline:
+            continue
+
     def _last_look(self, engine: Engine, successor: SuccessorProcess, offered: Offered) -> tuple[InheritedHost, int]:
         """All that was read before is done, and when it was; and the successor is what it said: the last that may fail."""
         deadline = time.monotonic() + IDLE_S
@@ -331,9 +340,8 @@ class Giving:
                 raise HandOverError(f"the data plane was not done with its packets within {IDLE_S:g} s; ask again")
             os.sched_yield()
         stopped = time.monotonic_ns()
-        for channel in PuntChannel:
-            for event in _until_empty(lambda channel=channel: list(engine.sad.events(channel))):  # type: ignore[misc]
-                engine.events.handle(event)
+        while _handled(engine):
+            continue
         self._host.links.read_ike()
         engine.ike.finish()
         places = Places()
@@ -373,6 +381,9 @@ def _read_on(plane: DataPlane, why: BaseException) -> None:
         raise NotReadOnError(f"{why}; and what is not read again is {', '.join(failed)}: restart the gateway") from why
 
 
-def _until_empty(read: Callable[[], list[Any]]) -> Any:
-    while some := read():
-        yield from some
+def _handled(engine: Engine) -> bool:
+    """Whether the data plane had something to tell; some of it is done."""
+    found = [event for channel in PuntChannel for event in engine.sad.events(channel)]
+    for event in found:
+        engine.events.handle(event)
+    return bool(found)
