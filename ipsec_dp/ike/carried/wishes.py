@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from ipsec_dp.ike.carried import model as m
 from ipsec_dp.ike.carried import values as v
 from ipsec_dp.ike.questions import Rank, Turn
@@ -44,6 +46,12 @@ def wanted_parts(part: m.WantedPart) -> WantedParts:
         dict(part.told),
         part.troubled,
         part.placed,
-        {Turn(Rank(rank), asked): at for rank, asked, at in part.floors},
-        [(v.pair_of(one.pair), Turn(Rank(one.rank), one.asked), one.at) for one in part.waiting],
+        {_turn(rank, asked): at for rank, asked, at in part.floors},
+        [(v.pair_of(one.pair), _turn(one.rank, one.asked), one.at) for one in part.waiting],
     )
+
+
+@cache
+def _turn(rank: int, asked: bool) -> Turn:
+    """The same few are in each tunnel. Raises ValueError: there is no such rank."""
+    return Turn(Rank(rank), asked)
