@@ -57,7 +57,7 @@ OWNERS = {
     "gateway/stopped.py": {SHOWN: "NAMED_MOST"},
     "gateway/trial_answer.py": {STANDARD: "SCHEMA"},
     "gateway/upgrade/executable.py": {OURS: "ANSWER_S", STANDARD: "LINKS_MAX _SCRIPT_OCTETS"},
-    "gateway/upgrade/giving.py": {OURS: "READY_S SEND_S IDLE_S GOES_ON_S GOES_ON_EACH_S PIECE_S CHANGING_S GIVE_UP_S"},
+    "gateway/upgrade/giving.py": {OURS: "READY_S SEND_S CATCH_UP_S IDLE_S GOES_ON_S GOES_ON_EACH_S PIECE_S CHANGING_S GIVE_UP_S"},
     "gateway/upgrade/launch.py": {OURS: "END_S"},
     "gateway/upgrade/messages.py": {OURS: "MODEL", SHOWN: "TEXT_MAX"},
     "gateway/upgrade/configuration.py": {SHOWN: "NAMED_MOST"},
