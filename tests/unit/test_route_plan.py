@@ -58,7 +58,12 @@ def test_one_network_behind_thousands_of_tunnels_is_looked_at_once(tmp_path, mon
     keys = [proxy_id(f"10.{100 + number // 256}.{number % 256}.0/24", "10.2.0.0/24") + PSK for number in range(2_000)]
     config = configured(tmp_path, *(tunnel(f"t{number}", keys=each) for number, each in enumerate(keys)))
     asked, to = [], Sources.to
-    monkeypatch.setattr(Sources, "to", lambda sources, prefix: (asked.append(prefix), to(sources, prefix))[1])
+
+    def noting(sources, prefix):
+        asked.append(prefix)
+        return to(sources, prefix)
+
+    monkeypatch.setattr(Sources, "to", noting)
     made = RoutePlan(config, context(config), {each.name: 1400 for each in config.tunnels})
     assert led(made) == [("10.2.0.0/24", 5, METRIC, None)]
     assert asked == [B]
