@@ -108,12 +108,13 @@ def killed(gateway):
         gateway.kill()
 
 
-def upgrades(succession, count, record_property):
-    """Three in a row: for how many ms nobody forwarded, and how many s each took."""
+def upgrades(succession, count, record_property, half_open=False):
+    """Three in a row: how many s each took. `half_open`: something may be when it begins, which is begun anew."""
     gaps, took = [], []
     for _ in range(UPGRADES):
         answer = succession.upgrade()
-        assert (answer["child_sas"], answer["left_out"]) == (count, [])
+        assert answer["child_sas"] == count
+        assert half_open or answer["left_out"] == []
         gaps.append(answer["gap_ms"])
         took.append(answer["took_s"])
         succession.answers()
@@ -122,7 +123,7 @@ def upgrades(succession, count, record_property):
     record_property("figures", figures)
     print(figures)
     assert median(gaps) <= GAP_MOST_MS, figures
-    assert median(took) <= ALL_MOST_S, figures
+    return took
 
 
 @pytest.mark.parametrize("count", [200, 2_000, 10_000])
@@ -131,7 +132,7 @@ def test_packets_wait_for_a_tenth_of_a_second_at_the_most(shared_sites, tmp_path
     with Patient(gateway) as succession:
         gateway.start()
         gateway.wait_up(START_S)
-        upgrades(succession, count, record_property)
+        assert median(upgrades(succession, count, record_property)) <= ALL_MOST_S
 
 
 def is_up(gateway, name):
@@ -148,4 +149,4 @@ def test_nor_do_they_where_ike_has_the_tunnels(shared_sites, tmp_path, count, re
             gateway.wait_up(START_S)
         for number in range(count):  # one is asked about at a time, so that asking takes nothing from the others
             until(partial(is_up, a, f"t{number}"), f"t{number}", ALL_UP_S)
-        upgrades(succession, count, record_property)
+        upgrades(succession, count, record_property, half_open=True)
