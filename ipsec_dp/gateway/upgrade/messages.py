@@ -8,6 +8,7 @@ Keys of ESP and packets in the clear are in SAS alone, keys of IKE in IKE. Each 
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -27,7 +28,7 @@ from ipsec_dp.network.inheritance import InheritedHost
 from ipsec_dp.services.path_mtu import CarriedMtus
 from ipsec_dp.services.tunnel_monitor import CarriedMonitor
 from ipsec_dp.util.leaves import Here
-from ipsec_dp.util.wiping import wipe
+from ipsec_dp.util.wiping import unless_whole, wipe
 
 if TYPE_CHECKING:
     from ipsec_dp.gateway.upgrade.stream import HandOverChannel
@@ -212,11 +213,8 @@ Message = TypeVar("Message", bound=Struct)
 def body_of(message: Struct) -> bytearray:
     """Its octets, which whoever has them wipes."""
     body = bytearray()
-    try:
+    with unless_whole(partial(wipe, body)):
         ENCODER.encode_into(message, body)
-    except BaseException:
-        wipe(body)
-        raise
     return body
 
 

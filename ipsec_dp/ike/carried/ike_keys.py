@@ -15,6 +15,7 @@ from ipsec_dp.ike.v2.protect import protection
 from ipsec_dp.ike.v2.sa import IkeSa, State
 from ipsec_dp.ike.v2.sk_iv import SkIvs
 from ipsec_dp.ike.v2.wire import IKE_SPI
+from ipsec_dp.util.wiping import unless_whole
 
 if TYPE_CHECKING:
     from ipsec_dp.ike.suites import IkeSuite
@@ -28,11 +29,8 @@ def ike_sa_of(part: m.IkeSaPart) -> IkeSa:
     sa = IkeSa(initiator=part.initiator, spi_i=part.spi_i, spi_r=part.spi_r)
     sa.suite, sa.lowest_nonce = v.ike_suite_of(part.suite), part.lowest_nonce
     sa.post_quantum = IkeProtection(v.withstands_of(part.own_quantum), v.withstands_of(part.seed_quantum))
-    try:
+    with unless_whole(sa.wipe):
         _give_keys(sa, sa.suite, part)
-    except BaseException:
-        sa.wipe()
-        raise
     return sa
 
 

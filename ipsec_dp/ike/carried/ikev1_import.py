@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
@@ -28,6 +29,7 @@ from ipsec_dp.ike.v1.sa import IpsecSa, IsakmpSa, Waiting
 from ipsec_dp.ike.v1.standing import PeersAbilities, Proven
 from ipsec_dp.ike.v1.states import IpsecSaState, IsakmpState
 from ipsec_dp.ike.v1.wire import COOKIE, ExchangeMode
+from ipsec_dp.util.wiping import unless_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,11 +51,8 @@ class Ikev1Import:
         self._peerings: list[tuple[i.PeeringPart, Peering]] = []
         self._cookies: set[bytes] = set()
         self._numbers: set[int] = set()
-        try:
+        with unless_whole(self.wipe):
             self._make()
-        except BaseException:
-            self.wipe()
-            raise
 
     def _make(self) -> None:
         part, manager = self._part, self._manager
@@ -109,11 +108,8 @@ class Ikev1Import:
         if peer is None or not (part.sessions or part.last):
             raise ValueError("nobody is known of whom this is")
         peering = Peering(self._manager.gateway, peer, None)
-        try:
+        with unless_whole(partial(_wipe, peering)):
             self._fill(peering, part)
-        except BaseException:
-            _wipe(peering)
-            raise
         return peering
 
     def _fill(self, peering: Peering, part: i.PeeringPart) -> None:
@@ -132,14 +128,11 @@ class Ikev1Import:
 
     def _session(self, part: i.IsakmpSaPart, peering: Peering, *, closed: bool = False) -> IsakmpContext:
         sa = _isakmp_sa(part, closed=closed)
-        try:
+        with unless_whole(sa.wipe):
             if sa.own_cookie in self._cookies or self._manager.has_cookie(sa.own_cookie):
                 raise ValueError("two ISAKMP SAs of one cookie")
             self._cookies.add(sa.own_cookie)
             return self._context(part, sa, peering, closed=closed)
-        except BaseException:
-            sa.wipe()
-            raise
 
     def _context(self, part: i.IsakmpSaPart, sa: IsakmpSa, peering: Peering, *, closed: bool) -> IsakmpContext:
         candidates, path = Candidates((peering.peer,)), v.path_of(part.path)

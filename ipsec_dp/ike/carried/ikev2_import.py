@@ -33,6 +33,7 @@ from ipsec_dp.ike.v2.sa import Child, ChildState, State
 from ipsec_dp.ike.v2.session import IkeSession
 from ipsec_dp.ike.v2.standing import Abilities, Ends
 from ipsec_dp.ike.wanted import Wanted
+from ipsec_dp.util.wiping import unless_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -74,11 +75,8 @@ class Ikev2Import:
             for one in part.withstood
             if manager.peer(one.tunnel) is not None
         ]
-        try:
+        with unless_whole(self.wipe):
             self._make()
-        except BaseException:
-            self.wipe()
-            raise
 
     def _make(self) -> None:
         part = self._part
@@ -226,15 +224,12 @@ class Ikev2Import:
         if part.table in self._unsound:
             raise ValueError("one of its CHILD_SAs cannot be")
         sa = ike_sa_of(part)
-        try:
+        with unless_whole(sa.wipe):
             if sa.own_spi in self._spis or self._manager.has_spi(sa.own_spi):
                 raise ValueError("two IKE SAs of one SPI")
             self._spis.add(sa.own_spi)
             session = IkeSession(self._manager.gateway, Candidates((peer,)), sa, v.path_of(part.path), self._now)
             self._resume(session, part)
-        except BaseException:
-            sa.wipe()
-            raise
         return session
 
     def _resume(self, session: IkeSession, part: m.IkeSaPart) -> None:
