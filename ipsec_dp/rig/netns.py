@@ -174,6 +174,10 @@ class Namespace:
         """Runs `ip` commands (each without the leading "ip") in one batch; NetnsError names the first that fails."""
         _ip("-n", self.name, "-batch", "-", stdin="\n".join(commands) + "\n")
 
+    def pids(self) -> list[int]:
+        """What runs in here, whoever started it."""
+        return _pids(self.name)
+
     def stop(self) -> None:
         """Ends the programs started here: SIGTERM, then SIGKILL to what is left of each program's session."""
         running = [process for process in self.processes if process.poll() is None]
@@ -241,13 +245,17 @@ class Lab:
         self.namespaces.clear()
 
 
+def _pids(name: str) -> list[int]:
+    return [int(pid) for pid in _ip("netns", "pids", name).split()]
+
+
 def _remove(name: str) -> None:
     """Kills what still runs in a namespace, waits until it is gone (its TUN interfaces go with it), and deletes the namespace."""
     deadline = time.monotonic() + STOP_SECONDS
-    while (pids := _ip("netns", "pids", name).split()) and time.monotonic() < deadline:
+    while (pids := _pids(name)) and time.monotonic() < deadline:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         time.sleep(0.005)
     _ip("netns", "delete", name)
 

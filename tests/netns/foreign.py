@@ -203,7 +203,9 @@ def both_ways(sites: TwoSites) -> Iterator[None]:
 
 def leaks_without_us(sites: TwoSites, directory: Path) -> bool:
     with Crossing(sites, directory, "control") as crossing:
-        return crossing.end().kinds() == EVERY_WAY
+        kinds = crossing.end().kinds()
+    print(f"in clear without a gateway: {sorted(kinds)}")
+    return kinds == EVERY_WAY
 
 
 def sealed(gateway: GatewayProcess) -> int:

@@ -46,7 +46,9 @@ def guarded(sites: TwoSites) -> bool:
 
 def leaks_without_us(sites: TwoSites, tmp_path: Path) -> bool:
     with watched(sites, tmp_path, "control") as crossed:
-        return crossed() == EVERY_KIND
+        kinds = crossed()
+    print(f"in clear without a gateway: {sorted(kinds)}")
+    return kinds == EVERY_KIND
 
 
 @contextmanager

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from _pytest.mark import ParameterSet
 
-    from ipsec_dp.rig.netns import TwoSites
+    from ipsec_dp.rig.netns import Namespace, TwoSites
     from ipsec_dp.rig.process import GatewayProcess, SitePair
     from tests.netns.numbered import Numbered
 
@@ -57,14 +57,26 @@ def wait_ended(process: int) -> None:
 
 
 def heirs(program: str) -> list[int]:
-    """The processes of `program` that are to take a gateway's place, or did, where nobody said which it is."""
-    found = []
-    for each in Path("/proc").glob("[0-9]*/cmdline"):
+    """The processes of `program` that are to take a gateway's place, or did, where nobody said which it is.
+
+    What one of them has begun, a trial of an interface or a program that is not yet another, has its words and is none.
+    """
+    found: dict[int, int] = {}  # by its number that of who began it
+    for each in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            words = each.read_bytes().split(b"\0")
+            words = (each / "cmdline").read_bytes().split(b"\0")
             if program.encode() in words and b"--take-over" in words:
-                found.append(int(each.parent.name))
-    return found
+                found[int(each.name)] = int((each / "stat").read_text().rpartition(")")[2].split()[1])
+    return [process for process, parent in found.items() if parent not in found]
+
+
+def nobody_left(namespace: Namespace) -> None:
+    """What still runs there would be the gateway in the tests that come: it is killed, and this test has failed."""
+    left = namespace.pids()
+    for process in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    assert left == [], f"left behind in {namespace.label}: {left}"
 
 
 def parameters(faults: Iterable[str]) -> list[ParameterSet]:
@@ -155,6 +167,7 @@ def started(pair: Upgraded) -> Iterator[Upgraded]:
             pair.a.kill()
             pair.b.kill()
             print(pair.a.text())
+            nobody_left(pair.a.namespace)
     assert "Traceback" not in pair.a.text()
 
 

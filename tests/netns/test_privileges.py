@@ -69,10 +69,12 @@ def bits(row):
 
 
 def children(pid):
+    """None where it has ended meanwhile, or that thread of it."""
     found: list[int] = []
-    for task in Path("/proc", str(pid), "task").iterdir():
-        with contextlib.suppress(OSError):  # the thread has ended meanwhile
-            found += map(int, (task / "children").read_text().split())
+    with contextlib.suppress(FileNotFoundError):
+        for task in Path("/proc", str(pid), "task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found += map(int, (task / "children").read_text().split())
     return found
 
 
