@@ -370,6 +370,9 @@ class IkeVersions:
         latest = first.latest(tunnel, now)
         return (*others[0].latest(tunnel, now), *latest) if others else latest
 
+    def has_ike_sa(self, tunnel: str) -> bool:
+        return any(one.has_ike_sa(tunnel) for one in self._each_of(tunnel))
+
     def rekey_in(self, child: int, now: float) -> float | None:
         seconds = self.ikev2.rekey_in(child, now)
         return seconds if seconds is not None or self.ikev1 is None else self.ikev1.rekey_in(child, now)

@@ -196,6 +196,9 @@ class IkeCore(Protocol):
         """The last few IKE SAs of a tunnel, oldest first, none with its CHILD_SAs: enough to say how the tunnel is, however many
         peers it has."""
 
+    def has_ike_sa(self, tunnel: str) -> bool:
+        """Whether one of `latest` is not closing: the tunnel is up or under way. It costs less."""
+
     def rekey_in(self, child: int, now: float) -> float | None:
         """Seconds until a CHILD_SA of an IKE SA that is up is rekeyed; None: it carries no traffic."""
 

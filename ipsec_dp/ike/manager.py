@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ipsec_dp.ike.actions import Cause, Kind
@@ -30,7 +31,7 @@ from ipsec_dp.ike.v2.sa import ChildState, State
 from ipsec_dp.ike.v2.session import initiator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ipsec_dp.ike.actions import Action, Endpoint, Path
     from ipsec_dp.ike.environment import Environment
@@ -230,13 +231,14 @@ class IkeManager:
         return tuple(report.status(session, now) for session in sessions if session.in_use)
 
     def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
-        newest: list[IkeStatus] = []
-        for session in self._sas.sessions.newest_of_tunnel(tunnel):
-            if session.in_use:
-                newest.append(report.summary(session, now))
-                if len(newest) == LATEST:
-                    break
-        return tuple(newest[::-1])
+        return tuple([report.summary(session, now) for session in self._latest(tunnel)][::-1])
+
+    def has_ike_sa(self, tunnel: str) -> bool:
+        return any(report.state(session) != "closing" for session in self._latest(tunnel))
+
+    def _latest(self, tunnel: str) -> Iterator[IkeSession]:
+        """The newest first."""
+        return islice((session for session in self._sas.sessions.newest_of_tunnel(tunnel) if session.in_use), LATEST)
 
     def rekey_in(self, child: int, now: float) -> float | None:
         one, session = self._sas.child(child)

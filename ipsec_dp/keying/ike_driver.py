@@ -205,7 +205,7 @@ class IkeDriver:
         now = self._clock.now()
         for name, intent in intents.items():
             if name in self._intents:
-                self._intents[name].resume(intent, now, has_ike_sa=self._has_ike_sa(name, now))
+                self._intents[name].resume(intent, now, has_ike_sa=self._core.has_ike_sa(name))
                 self._resumed.add(name)
 
     def begin_anew(self) -> None:
@@ -360,7 +360,7 @@ class IkeDriver:
             log.warning('tunnel "%s": %s', name, error, extra=told("call_failed", tunnel=name))
             if self._tunnels.get(name) is tunnel:
                 now = self._clock.now()
-                self._intents[name].failed(str(error), now, others=self._has_ike_sa(name, now))
+                self._intents[name].failed(str(error), now, others=self._core.has_ike_sa(name))
                 self._uncalled(name)
             self._fresh.pop(name, None)
             return
@@ -714,15 +714,11 @@ class IkeDriver:
         now = self._clock.now()
         self._fallbacks.look(event.tunnel, self._core.fallback(event.tunnel, now))
         self._encapsulations.event(event)
-        intent.event(event, now, others=event.kind in ENDS and self._has_ike_sa(event.tunnel, now))
+        intent.event(event, now, others=event.kind in ENDS and self._core.has_ike_sa(event.tunnel))
         if event.kind is act.Kind.NO_UDP:
             self._no_udp(event)
         if event.kind in ANSWERED and self._fresh.pop(event.tunnel, None) is not None and self._held_back:
             self._call_due(now)
-
-    def _has_ike_sa(self, name: str, now: float) -> bool:
-        """Whether a tunnel has an IKE SA that is up or under way."""
-        return any(sa.state != "closing" for sa in self._core.latest(name, now))
 
     def _schedule(self) -> None:
         """Asks for the next timer of the core. One that is due already stays: it would never have its turn if each datagram put it

@@ -86,6 +86,9 @@ def test_whatever_happens_nothing_is_left(seed):
                 ladder.deliver(draw.choice("ab"))
         else:
             ladder.run(draw.choice([0.1, 1, 3, 10, 30]))
+        for site in ladder.sites.values():  # said without looking at all that `latest` tells
+            told = site.core.latest(site.tunnel, ladder.clock())
+            assert site.core.has_ike_sa(site.tunnel) is any(one.state != "closing" for one in told)
     for _ in range(2):  # what was begun while the first DELETE was under way goes with the second
         for site in ladder.sites.values():
             site.do(site.core.terminate(site.tunnel, ladder.clock()))

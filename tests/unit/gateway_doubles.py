@@ -220,6 +220,9 @@ class MemoryCore:
     def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
         return self.status(tunnel, now)
 
+    def has_ike_sa(self, tunnel: str) -> bool:
+        return any(one.state != "closing" for one in self.status(tunnel, 0.0))
+
     def fallback(self, _tunnel: str, _now: float) -> str | None:
         return None
 

@@ -256,9 +256,15 @@ class IsakmpManager:
         return tuple(report.status(one, now) for one in self._in_use(tunnel))
 
     def latest(self, tunnel: str, now: float) -> tuple[IkeStatus, ...]:
+        return tuple(report.status(one, now, listed=False) for one in reversed(self._latest(tunnel)))
+
+    def has_ike_sa(self, tunnel: str) -> bool:
+        return bool(self._latest(tunnel))  # none of them is told to be closing
+
+    def _latest(self, tunnel: str) -> list[IsakmpContext]:
+        """The newest first."""
         up = (one for peering in self._sas.peerings.newest_of_tunnel(tunnel) for one in reversed(peering.sessions) if one.in_use)
-        newest = list(islice(up, LATEST)) or [one for one in self._sas.sessions.calls(tunnel) if one.in_use]
-        return tuple(report.status(one, now, listed=False) for one in reversed(newest))
+        return list(islice(up, LATEST)) or [one for one in self._sas.sessions.calls(tunnel) if one.in_use]
 
     def _in_use(self, tunnel: str) -> list[IsakmpContext]:
         up = [one for peering in self._sas.peerings.of_tunnel(tunnel) for one in peering.sessions]

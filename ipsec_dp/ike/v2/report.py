@@ -33,12 +33,9 @@ def status(context: Context, now: float) -> IkeStatus:
 
 def summary(context: Context, now: float) -> IkeStatus:
     """One IKE SA without its CHILD_SAs: thousands of tunnels are looked at, and to list them costs more than all else."""
-    state = _STATES.get(context.state, "negotiating")
-    if context.task is not None and context.task.shape in (Shape.REKEY_IKE, Shape.REKEY_CHILD):
-        state = "rekeying"
     began = context.sa.started if context.sa.established_at == inf else context.sa.established_at
     return IkeStatus(
-        state,
+        state(context),
         context.sa.spi_i,
         context.sa.spi_r,
         "initiator" if context.sa.initiator else "responder",
@@ -61,6 +58,13 @@ def summary(context: Context, now: float) -> IkeStatus:
         encapsulation_why=context.nat.why(context.peer.encapsulation),
         carries=any(map(_carries, context.children.values())),
     )
+
+
+def state(context: Context) -> IkeState:
+    """As `status` tells it."""
+    if context.task is not None and context.task.shape in (Shape.REKEY_IKE, Shape.REKEY_CHILD):
+        return "rekeying"
+    return _STATES.get(context.state, "negotiating")
 
 
 def rekey_in(child: Child, now: float) -> float | None:
