@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ipsec_dp.ike.selector_index import SelectorIndex
+from ipsec_dp.ike.selector_index import FEW, SelectorIndex
 from ipsec_dp.ike.traffic_selectors import ProxyId
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ class ProxyIds(tuple[ProxyId, ...]):  # noqa: SLOT001 - each keeps its index
     def _index(self) -> SelectorIndex[ProxyId]:
         return SelectorIndex((each, each) for each in self)
 
-    def near(self, local: Iterable[TrafficSelector], remote: Iterable[TrafficSelector]) -> list[ProxyId]:
-        """Those that meet one of `local` and one of `remote`, and perhaps some more."""
-        return self._index.near_any(local, remote)
+    def near(self, local: Iterable[TrafficSelector], remote: Iterable[TrafficSelector]) -> Sequence[ProxyId]:
+        """Those that meet one of `local` and one of `remote`, and perhaps some more: of few all, which need no index."""
+        return self if len(self) <= FEW else self._index.near_any(local, remote)
 
     def count_near(self, local: Iterable[TrafficSelector], remote: Iterable[TrafficSelector]) -> int:
         """No fewer than `near` looks at, found without doing so."""
-        return self._index.count_near(local, remote)
+        return len(self) if len(self) <= FEW else self._index.count_near(local, remote)
 
 
 def near(proxy_ids: Sequence[ProxyId], pair: ProxyId) -> Sequence[ProxyId]:

@@ -109,7 +109,8 @@ class Configured:
         self.all = proxy_ids
 
     @cached_property
-    def _known(self) -> frozenset[ProxyId]:
+    def known(self) -> frozenset[ProxyId]:
+        """All of them, in no order."""
         return frozenset(self.all)
 
     def served(self, pairs: tuple[ProxyId, ...]) -> dict[ProxyId, bool]:
@@ -121,7 +122,7 @@ class Configured:
         for pair in pairs:
             meeting = near(self.all, pair)
             found |= dict.fromkeys((one for one in meeting if pair.covers(one)), True)
-            if pair not in self._known and not _of_one_packet(pair):
+            if pair not in self.known and not _of_one_packet(pair):
                 around = [one for one in meeting if one.covers(pair)]
                 narrowest = [one for one in around if not any(other != one and one.covers(other) for other in around)]
                 for one in narrowest:

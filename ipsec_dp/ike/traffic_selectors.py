@@ -75,8 +75,14 @@ class TrafficSelector:
         return TrafficSelector(self.version, start, end, self.protocol or other.protocol, start_port, end_port)
 
     def covers(self, other: TrafficSelector) -> bool:
-        """True when every packet of `other` is one of ours."""
-        return self.intersection(other) == other
+        """True when every packet of `other` is one of ours: their `intersection` is `other`, which is not made for it."""
+        if self.version != other.version or self.opaque != other.opaque or self.protocol not in (ANY_PROTOCOL, other.protocol):
+            return False
+        if not self.start <= other.start <= other.end <= self.end:
+            return False
+        if self.opaque:
+            return (other.start_port, other.end_port) == OPAQUE
+        return self.start_port <= other.start_port and other.end_port <= self.end_port
 
     def __str__(self) -> str:
         """ "10.1.0.0/24", "10.1.0.1-10.1.0.9", with "[tcp/443]", "[17/5000-5010]" or "[icmp/type 8]" appended where restricted."""

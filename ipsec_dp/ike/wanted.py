@@ -157,7 +157,7 @@ class Wanted:
 
     def resume(self, parts: WantedParts) -> None:
         """It goes on from what another knew, of all that is still configured."""
-        known = set(self.served.configured.all)
+        known = self.served.configured.known
         self._wishes = {one: wish for one, wish in parts.wishes.items() if one in known}
         self._asked = {one: by_whom for one, by_whom in parts.asked.items() if one in known}
         for proxy_id, packet in parts.packets.items():

@@ -27,6 +27,23 @@ def _selectors(version):
 PAIRS = st.sampled_from([4, 6]).flatmap(lambda version: st.builds(ProxyId, _selectors(version), _selectors(version)))
 
 
+ODD = st.builds(  # those too that no peer sends
+    TrafficSelector,
+    st.sampled_from([4, 6]),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.sampled_from([0, 6, 17]),
+    st.sampled_from([0, 5, 65535]),
+    st.sampled_from([0, 5, 65535]),
+).filter(lambda one: one.start <= one.end)
+
+
+@settings(deadline=None)
+@given(ODD, ODD)
+def test_a_selector_covers_another_where_both_hold_all_of_that(one, other):
+    assert one.covers(other) is (one.intersection(other) == other)
+
+
 class Thing:
     """Somebody who has a pair."""
 

@@ -24,7 +24,6 @@ from ipsec_dp.ike.suites import suite_of
 from ipsec_dp.ike.traffic_selectors import selector_pairs
 from ipsec_dp.ike.v2 import resources
 from ipsec_dp.ike.v2.child_respond import Prepared
-from ipsec_dp.ike.v2.child_table import ChildTable
 from ipsec_dp.ike.v2.context import expected_on
 from ipsec_dp.ike.v2.deadlines import Deadlines
 from ipsec_dp.ike.v2.downgrades import Withstood
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ipsec_dp.ike.manager import IkeManager
+    from ipsec_dp.ike.v2.child_table import ChildTable
 
 T = TypeVar("T")
 S: Final = State
@@ -198,7 +198,7 @@ class Ikev2Import:
             holder = self._sessions[part.holder]
             if holder is None or holder not in sessions:
                 continue
-            table = ChildTable(holder)
+            table = holder.children  # as it was made: with nothing in it
             self._tried(part.holder, partial(self._fill, table, part))
             for session in sessions:
                 session.children = table

@@ -104,6 +104,7 @@ def pair_value(pair: ProxyId) -> m.PairValue:
     return m.PairValue(_selector_value(pair.local), _selector_value(pair.remote))
 
 
+@lru_cache(_SELECTORS)
 def pair_of(value: m.PairValue) -> ProxyId:
     local, remote = _selector(value.local), _selector(value.remote)
     if local.version != remote.version:
