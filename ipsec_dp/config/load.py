@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from ipsec_dp.config.named_files import KeptKeys
+
 FILE_OCTETS_MAX = 64 * 1024 * 1024
 _WRITTEN = json.JSONEncoder(sort_keys=True, default=str)
 KEY_TABLES = ("auth", "manual_unsafe")  # of a tunnel: what proves who the peer is, and says nothing of what is protected
@@ -51,21 +53,22 @@ def load(path: Path) -> model.Config:
     return config
 
 
-def examine(path: Path) -> tuple[model.Config | None, tuple[Finding, ...]]:
-    """The configuration (None when it must be refused) and all findings about it, errors and warnings."""
+def examine(path: Path, kept: KeptKeys | None = None) -> tuple[model.Config | None, tuple[Finding, ...]]:
+    """The configuration (None when it must be refused) and all findings about it, errors and warnings. `kept`: gets what its PSKs
+    and PPKs are."""
     findings = Findings(str(path))
     text = _read_text(path, findings)
-    return (None, tuple(findings.found)) if text is None else examine_text(text, path)
+    return (None, tuple(findings.found)) if text is None else examine_text(text, path, kept)
 
 
-def examine_text(text: str, path: Path) -> tuple[model.Config | None, tuple[Finding, ...]]:
+def examine_text(text: str, path: Path, kept: KeptKeys | None = None) -> tuple[model.Config | None, tuple[Finding, ...]]:
     """`examine`, of what a file at `path` held once. The files that it names are read as they are now."""
     findings = Findings(str(path))
     with no_collection():
         document = parse_toml(text, findings)
         if document is None:
             return None, _unread(findings, text)
-        config = resolve_document(document, path, findings)
+        config = resolve_document(document, path, findings, kept)
         found = positioned(findings.found, text, document)
     return (None if findings.errors else replace(config, warnings=_warnings(found), text=text)), found
 
@@ -137,9 +140,9 @@ def _read_text(path: Path, findings: Findings) -> str | None:
         return None
 
 
-def resolve_document(document: dict[str, Any], path: Path, findings: Findings) -> model.Config:
+def resolve_document(document: dict[str, Any], path: Path, findings: Findings, kept: KeptKeys | None = None) -> model.Config:
     """All tables in the order in which a reader meets them, then what joins them. The result is sound when no error was found."""
-    with NamedFiles(path.parent, document) as named_files:
+    with NamedFiles(path.parent, document, kept) as named_files:
         return _resolve_document(document, path, named_files, findings)
 
 

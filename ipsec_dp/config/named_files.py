@@ -1,7 +1,8 @@
 """The secrets that one configuration names, while it is looked at: each is read once, however many tunnels name it, and where a
 helper opens them, several at once.
 
-What stays of one is its fingerprint, its length and what there is to say of it: its octets are wiped at once.
+What stays of one is its fingerprint, its length and what there is to say of it: its octets are wiped at once, but for those of keys
+that somebody is about to use, and says so (`KeptKeys`).
 """
 
 from __future__ import annotations
@@ -36,12 +37,35 @@ class WeighedSecret(NamedTuple):
     empty: bool = False
 
 
+class KeptKeys:
+    """PSKs and PPKs as they were examined, until whoever makes peers of them takes them: of ten thousand files each is read once.
+    Whoever has it wipes it."""
+
+    def __init__(self) -> None:
+        self._keys: dict[Path, PreSharedKey] = {}
+
+    def keep(self, path: Path, key: PreSharedKey) -> None:
+        """What a file holds now."""
+        if (former := self._keys.pop(path, None)) is not None:
+            former.wipe()
+        self._keys[path] = key
+
+    def take(self, path: Path) -> PreSharedKey | None:
+        """Once, and it is the caller's. None: it is to be read."""
+        return self._keys.pop(path, None)
+
+    def wipe(self) -> None:
+        """Those that nobody took."""
+        while self._keys:
+            self._keys.popitem()[1].wipe()
+
+
 class NamedFiles:
     """Of one configuration in the directory `base`, which names its files relative to that. A context manager."""
 
-    def __init__(self, base: Path, document: Mapping[str, Any]) -> None:
+    def __init__(self, base: Path, document: Mapping[str, Any], kept: KeptKeys | None = None) -> None:
         """`document`: all that it says."""
-        self.base = base
+        self.base, self._kept = base, kept
         self._ahead = Ahead(_secrets_in(document, base), files.SECRET)
         self._keys: dict[tuple[Path, int], WeighedKey] = {}
         self._secrets: dict[Path, WeighedSecret] = {}
@@ -70,7 +94,10 @@ class NamedFiles:
         try:
             key = PreSharedKey.from_octets(content)
             octets, remarks = len(key), tuple(doubts(content))
-            key.wipe()
+            if self._kept is None:
+                key.wipe()
+            else:
+                self._kept.keep(path, key)
         except SecretError as error:
             return WeighedSecret(fingerprint, wrong=str(error), empty=not content or bytes(content).isspace())
         finally:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ipsec_dp.config.model import CertificateAuth, Config, Tunnel
+    from ipsec_dp.config.named_files import KeptKeys
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
 
@@ -35,7 +36,9 @@ class KeyFiles:
     """What files of keys hold, each read once however many tunnels name it. Nobody keeps it: it has secrets. A context manager,
     where `tunnels` are given, whose peers are made in this order."""
 
-    def __init__(self, tunnels: Iterable[Tunnel] = ()) -> None:
+    def __init__(self, tunnels: Iterable[Tunnel] = (), kept: KeptKeys | None = None) -> None:
+        """`kept`: what `check` has read just now, which is taken out of it."""
+        self._kept = kept
         self._ahead = Ahead((os.path.abspath(path) for tunnel in tunnels for path in _shared_keys(tunnel)), files.SECRET)
         self._keys: dict[Path, PreSharedKey] = {}
         self._signatures: dict[object, SignatureAuth] = {}
@@ -43,7 +46,8 @@ class KeyFiles:
     def shared_key(self, path: Path) -> PreSharedKey:
         """As `check` has read it. Raises SecretError, BadValueError."""
         if path not in self._keys:
-            self._keys[path] = _shared_key(path, self._ahead)
+            kept = None if self._kept is None else self._kept.take(path)
+            self._keys[path] = _shared_key(path, self._ahead) if kept is None else kept
         return self._keys[path]
 
     def signature_auth(self, auth: CertificateAuth, *, sha1: bool) -> SignatureAuth:

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ipsec_dp.config import Config, Tunnel
+    from ipsec_dp.config.named_files import KeptKeys
     from ipsec_dp.dataplane import Offload, OuterPath
     from ipsec_dp.ike.actions import Event
     from ipsec_dp.ipsec.addresses import Address
@@ -191,13 +192,13 @@ class Composition:
             ike=ike_rates(LIMITS),
         )
 
-    def ike_driver(self, plane: DataPlane, sad: Sad, links: OuterLinks) -> IkeDriver:
-        """For the tunnels that have [tunnel.auth], whose secrets are read. Raises GatewayFailedError."""
+    def ike_driver(self, plane: DataPlane, sad: Sad, links: OuterLinks, kept: KeptKeys | None = None) -> IkeDriver:
+        """For the tunnels that have [tunnel.auth], whose secrets are read, but for those in `kept`. Raises GatewayFailedError."""
         tunnels = [tunnel for tunnel in self.config.tunnels if tunnel.auth is not None]
         self._tell_risks()
         resources = resources_of(self.config)
         try:
-            with KeyFiles(tunnels) as read:
+            with KeyFiles(tunnels, kept) as read:
                 peers = {tunnel.name: peer_of(tunnel, files_read=read, resources=resources) for tunnel in tunnels}
         except (IkeError, OSError, ValueError) as error:
             raise GatewayFailedError(str(error)) from error

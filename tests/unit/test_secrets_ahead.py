@@ -9,9 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from ipsec_dp.config import load, load_manual_keys
+from ipsec_dp.config import examine, load, load_manual_keys
+from ipsec_dp.config.named_files import KeptKeys
 from ipsec_dp.databases.pad import KeyFiles, peer_of
 from ipsec_dp.errors import ConfigError
+from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.keying import manual
 from ipsec_dp.keying.manual import ManualSas
 from ipsec_dp.util import opening
@@ -73,6 +75,46 @@ def test_of_peers(path, asked):
     with KeyFiles(tunnels) as read:
         assert len([peer_of(tunnel, files_read=read) for tunnel in tunnels]) == 2
     assert asked == [["1.psk", "1.ppk", "3.psk", "3.ppk"]]
+
+
+def test_of_peers_nothing_where_their_keys_were_kept_as_they_were_examined(path, asked):
+    kept = KeptKeys()
+    config, _ = examine(path, kept)
+    assert config is not None
+    tunnels = [tunnel for tunnel in config.tunnels if tunnel.auth is not None]
+    with KeyFiles(tunnels) as read:
+        held = [peer_of(tunnel, files_read=read) for tunnel in tunnels]
+    asked.clear()
+    with KeyFiles(tunnels, kept) as read:
+        peers = [peer_of(tunnel, files_read=read) for tunnel in tunnels]
+        assert peer_of(tunnels[0], files_read=read).ppks == peers[0].ppks, "of a file that two tunnels name too"
+    assert asked == []
+    assert all(one.auth.asks_the_same(other.auth) for one, other in zip(peers, held, strict=True))
+    assert all(one.ppks[0].same_as(other.ppks[0]) for one, other in zip(peers, held, strict=True))
+
+
+def taken(kept, path):
+    key = kept.take(path)
+    assert key is not None
+    return key
+
+
+def test_kept_keys_are_what_was_examined_last_and_none_stays_that_nobody_took(path):
+    kept = KeptKeys()
+    examine(path, kept)
+    first = taken(kept, path.parent / "1.psk")
+    write(path.parent / "1.psk", "another one that is long enough")
+    examine(path, kept)
+    examine(path, kept)
+    last, other = taken(kept, path.parent / "1.psk"), taken(kept, path.parent / "3.psk")
+    assert kept.take(path.parent / "1.psk") is None, "it is given away once"
+    assert last.is_same(PreSharedKey(b"another one that is long enough"))
+    kept.keep(path, first)
+    kept.keep(path, last)
+    assert first.is_same(PreSharedKey(bytes(len(first)))), "what it held before is wiped"
+    kept.wipe()
+    assert last.is_same(PreSharedKey(bytes(len(last))))
+    assert not other.is_same(PreSharedKey(bytes(len(other)))), "it was taken"
 
 
 def test_of_keys_that_are_set_by_hand(path, asked, monkeypatch):

@@ -8,6 +8,7 @@ import gc
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
@@ -25,6 +26,7 @@ from ipsec_dp.gateway.upgrade import configuration
 from ipsec_dp.gateway.upgrade.configuration import take_over
 from ipsec_dp.gateway.upgrade.messages import GatewayOffer, MessageKind, body_of, message_of
 from ipsec_dp.gateway.upgrade.taking import Successor
+from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.network.inheritance import InheritedHost
 from ipsec_dp.services.path_mtu import CarriedMtus
 from ipsec_dp.util.conditions import Conditions
@@ -107,6 +109,27 @@ def test_a_file_that_says_what_is_in_force_is_taken_as_it_is(tmp_path):
     config, successor = in_force(tmp_path, tunnel())
     assert successor.config(config.path) == config
     assert (taken(successor, config), successor.changes) == (None, None)
+
+
+@pytest.mark.parametrize("tables", [(), (TO_C,)])
+def test_the_secrets_that_were_compared_are_those_that_peers_are_made_with(tmp_path, tables):
+    config, successor = in_force(tmp_path, tunnel())
+    written(tmp_path, tunnel(), *tables)
+    (auth,) = [each.auth for each in successor.config(config.path).tunnels]
+    kept = successor.keys.take(auth.psk_file)
+    assert kept is not None
+    assert kept.is_same(PreSharedKey.from_file(auth.psk_file))
+    assert successor.keys.take(auth.psk_file) is None
+
+
+def test_of_a_successor_that_ends_before_it_has_peers_no_secret_stays(tmp_path):
+    config, successor = in_force(tmp_path, tunnel())
+    (auth,) = [each.auth for each in successor.config(config.path).tunnels]
+    key = PreSharedKey(b"somebody's")
+    successor.keys.keep(auth.psk_file, key)
+    successor._channel = cast("Any", SimpleNamespace(close=lambda: None))
+    successor.close()
+    assert key.is_same(PreSharedKey(bytes(len(key))))
 
 
 def test_what_was_read_is_kept_out_of_collections(tmp_path):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import Config
     from ipsec_dp.config.difference import Difference
+    from ipsec_dp.config.named_files import KeptKeys
     from ipsec_dp.errors import Finding
     from ipsec_dp.gateway.reload import Reloader
     from ipsec_dp.gateway.upgrade.messages import GatewayOffer
@@ -52,28 +53,29 @@ class FoundConfiguration:
     changes: str | None = None
 
 
-def read(offer: GatewayOffer, path: Path, learn: Callable[[ReadRequest], bool]) -> FoundConfiguration:
-    """`learn` tells whoever opens files for this process which ones a configuration names; False: nobody does. Raises
-    IpsecDpError: what a reload would not take over, or what this program does not understand of what is in force."""
+def read(offer: GatewayOffer, path: Path, learn: Callable[[ReadRequest], bool], kept: KeptKeys) -> FoundConfiguration:
+    """`learn` tells whoever opens files for this process which ones a configuration names; False: nobody does. `kept` gets what its
+    PSKs and PPKs are. Raises IpsecDpError: what a reload would not take over, or what this program does not understand of what is
+    in force."""
     files.share_fingerprints(offer.key)
-    config, findings = examine(path)
+    config, findings = examine(path, kept)
     if config is None and learn(ReadRequest(path, offer.known, offer.key)):
-        config, findings = examine(path)
+        config, findings = examine(path, kept)
     if config is None:
         raise ConfigError(findings)
     same = config.text == offer.text and {tunnel.name: known(tunnel) for tunnel in config.tunnels} == offer.known
     if same and _is_of(config, offer):
         return FoundConfiguration(config)
-    difference = between(_in_force(offer, path), config)
+    difference = between(_in_force(offer, path, kept), config)
     if (changes := _changes(difference)) is None:
         return FoundConfiguration(config)
     _try(difference, path)
     return FoundConfiguration(difference.old, difference.new, changes)
 
 
-def _in_force(offer: GatewayOffer, path: Path) -> Config:
+def _in_force(offer: GatewayOffer, path: Path, kept: KeptKeys) -> Config:
     """With the fingerprints of then, so that files whose content has changed are noticed."""
-    config, findings = examine_text(offer.text, path)
+    config, findings = examine_text(offer.text, path, kept)
     if config is None:
         wrong = [f"{finding.where}: {finding.wrong}" for finding in findings if finding.severity == "error"]
         raise HandOverError(

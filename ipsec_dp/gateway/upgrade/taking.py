@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ipsec_dp import __version__
+from ipsec_dp.config.named_files import KeptKeys
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.sad_shape import SadShape, StandingSad
 from ipsec_dp.dataplane.moving import record_layout
@@ -105,6 +106,7 @@ class Successor:
     ) -> None:
         self._channel, self.offer, self.descriptors = channel, offer, Descriptors(descriptors, close)
         self.alone = False  # the other process has given its SAs away
+        self.keys = KeptKeys()  # of the configuration, until its peers are made
         self._file: Config | None = None  # what it says, where that is not in force
         self.changes: str | None = None
 
@@ -132,6 +134,7 @@ class Successor:
                 self._channel.send(MessageKind.REFUSED, body_of(UpgradeRefused(why)), seconds=SAY_S)
 
     def close(self) -> None:
+        self.keys.wipe()
         self.descriptors.close()
         self._channel.close()
 
@@ -148,7 +151,7 @@ class Successor:
     def config(self, path: Path, learn: Callable[[ReadRequest], bool] = lambda _: False) -> Config:
         """What is in force. What the file says since then is taken over later (`take_file`). Raises IpsecDpError."""
         with no_full_collection():
-            found = configuration.read(self.offer, path, learn)
+            found = configuration.read(self.offer, path, learn, self.keys)
         self._file, self.changes = found.file, found.changes
         return found.in_force
 
@@ -224,7 +227,8 @@ class Successor:
         for tunnel in parts.config.tunnels:
             if tunnel.manual is not None:
                 manual.paths[tunnel.name] = await host.peers.path(tunnel, links)
-        ike = parts.ike_driver(plane, sad, links)
+        ike = parts.ike_driver(plane, sad, links, self.keys)
+        self.keys.wipe()  # what a tunnel that is not in force yet names
         for local in links.taken_ike:  # nothing reads them before the workers start
             ike.listen(local)
         engine = parts.make_engine(plane, sad, links, manual, ike)
