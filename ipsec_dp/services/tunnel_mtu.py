@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from ipsec_dp.config.packets import IPV6_MTU_MIN, Packets
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ipsec_dp.services.path_mtu_state import PathMtu
 
 TCP_IP = {4: 40, 6: 60}  # octets of headers before a TCP payload without options
+MET = 1024  # suites on paths of some MTU that are remembered: thousands of tunnels have the same few
 WHOLE = 65535  # octets: whatever the kernel has, it is handed over as it is
 
 
@@ -30,6 +32,11 @@ class OuterEnds(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.remote}" if self.local is None else f"{self.remote} from {self.local}"
+
+
+@lru_cache(MET)
+def _inner_mtu(outer: int, suite: Suite, udp: bool, version: int) -> int:
+    return inner_mtu(outer, suite, "udp" if udp else "esp", version)
 
 
 class OuterShape(NamedTuple):
@@ -48,7 +55,7 @@ class OuterShape(NamedTuple):
     def inner(self, outer: int) -> int:
         """Octets of the largest inner packet in an outer one of `outer` octets."""
         version = 4 if self.remote is None else self.remote.version
-        return inner_mtu(outer, self.suite, "udp" if self.udp else "esp", version)
+        return _inner_mtu(outer, self.suite, self.udp, version)
 
 
 def settings_of(packets: Packets, mtu: int) -> TunnelSettings:
@@ -67,8 +74,12 @@ def ends_of(shapes: Iterable[OuterShape]) -> set[OuterEnds]:
 def _by_path(shapes: Iterable[OuterShape]) -> dict[OuterEnds | None, list[OuterShape]]:
     """Addresses are slow to look up, and the shapes of a tunnel mostly go by one path."""
     found: dict[OuterEnds | None, list[OuterShape]] = {}
+    last, several = None, list[OuterShape]()
     for shape in shapes:
-        found.setdefault(shape.ends, []).append(shape)
+        if last is None or shape[2:] != last[2:]:
+            several = found.setdefault(shape.ends, [])
+        several.append(shape)
+        last = shape
     return found
 
 
