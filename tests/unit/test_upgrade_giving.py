@@ -422,8 +422,8 @@ def test_the_manager_hears_of_the_gateway_with_each_piece(given, engine, success
 # ---- who may, and when
 
 
-def asked(given):
-    return asyncio.run(given.upgrade(None))
+def asked(given, path=None):
+    return asyncio.run(given.upgrade(path))
 
 
 @pytest.mark.parametrize(
@@ -468,6 +468,39 @@ def test_nobody_changes_the_host_of_a_process_that_goes_on(given, gone, noting, 
     assert asked(given).process == 4711
     assert (gone.left_to, gone.lost) == ([4711], [])
     assert noting.changing.locked(), "who waited for it goes on with nothing"
+
+
+@pytest.mark.parametrize(("path", "order"), [(None, ["start", "ask"]), (Path("/opt/other"), ["ask", "start"])])
+def test_this_program_gets_ready_while_it_is_asked_and_another_one_is_asked_first(given, noting, started, monkeypatch, path, order):
+    done = []
+
+    def ask(_command):
+        done.append("ask")
+        return SimpleNamespace(version="9")
+
+    def start(_command, _keep):
+        done.append("start")
+        return started
+
+    monkeypatch.setattr(executable, "ask", ask)
+    monkeypatch.setattr(SuccessorProcess, "start", start)
+    started.take(forwards, goes_on)
+    assert asked(given, path).version == "9"
+    assert done == order
+
+
+def test_a_successor_that_says_what_nobody_understands_is_offered_nothing_and_ends(given, gone, noting, started, monkeypatch):
+    def another(_command):
+        raise HandOverError("it understands model 9")
+
+    async def offered(_successor):
+        raise AssertionError("it was told something")
+
+    monkeypatch.setattr(executable, "ask", another)
+    monkeypatch.setattr(given, "offer", offered)
+    with pytest.raises(ControlError, match="model 9"):
+        asked(given)
+    assert (noting.notes[0], gone.lost, noting.changing.locked()) == ("end", [], False)
 
 
 def test_a_refused_upgrade_lets_others_change_the_host(given, gone, noting, started):
