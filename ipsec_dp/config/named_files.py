@@ -7,9 +7,10 @@ What stays of one is its fingerprint, its length and what there is to say of it:
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ipsec_dp.config import files
+from ipsec_dp.config.file_keys import SECRETS
 from ipsec_dp.errors import BadValueError
 from ipsec_dp.ike.auth import PreSharedKey, SecretError, doubts
 from ipsec_dp.util.opening import Ahead
@@ -18,10 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from ipsec_dp.config.file_keys import FileKeys
     from ipsec_dp.config.files import WeighedKey
-
-# Keys that name a secret, by the table below [[tunnel]], in the order in which they are read.
-SECRETS: Final = {"manual_unsafe": ("key_in_file", "key_out_file"), "auth": ("psk_file", "private_key", "ppk_file")}
 
 
 class WeighedSecret(NamedTuple):
@@ -42,7 +41,7 @@ class NamedFiles:
     def __init__(self, base: Path, document: Mapping[str, Any]) -> None:
         """`document`: all that it says."""
         self.base = base
-        self._ahead = Ahead(_secrets_in(document, base), files.SECRET)
+        self._ahead = Ahead(_paths(document, base, SECRETS))
         self._keys: dict[tuple[Path, int], WeighedKey] = {}
         self._secrets: dict[Path, WeighedSecret] = {}
         self._private_keys: dict[Path, bytes] = {}
@@ -91,13 +90,9 @@ class NamedFiles:
         self._ahead.close()
 
 
-def _secrets_in(document: Mapping[str, Any], base: Path) -> Iterator[str]:
-    """Absolute paths, in the order in which they are read; of what is written as it should be."""
+def _paths(document: Mapping[str, Any], base: Path, keys: FileKeys) -> Iterator[str]:
+    """Absolute paths, in the order in which they are read."""
     rows = document.get("tunnel")
     for row in rows if isinstance(rows, list) else ():
-        for table, keys in SECRETS.items():
-            given = row.get(table) if isinstance(row, dict) else None
-            names = [given.get(key) for key in keys] if isinstance(given, dict) else []
-            for name in names:
-                if isinstance(name, str):
-                    yield os.path.abspath(os.path.join(base, name))
+        for name in keys.within(row):
+            yield os.path.abspath(os.path.join(base, name))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
 from ipsec_dp.config import files
+from ipsec_dp.config.file_keys import SECRETS
 from ipsec_dp.config.model import PskAuth
 from ipsec_dp.ike.actions import NATT_PORT
 from ipsec_dp.ike.auth import PreSharedKey, SecretError
@@ -21,7 +22,7 @@ from ipsec_dp.ipsec.selectors import ANY_IPV4
 from ipsec_dp.util.opening import Ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from ipsec_dp.config.model import CertificateAuth, Config, Tunnel
@@ -36,7 +37,7 @@ class KeyFiles:
     where `tunnels` are given, whose peers are made in this order."""
 
     def __init__(self, tunnels: Iterable[Tunnel] = ()) -> None:
-        self._ahead = Ahead((os.path.abspath(path) for tunnel in tunnels for path in _shared_keys(tunnel)), files.SECRET)
+        self._ahead = Ahead(os.path.abspath(path) for tunnel in tunnels if tunnel.auth is not None for path in SECRETS.of(tunnel))
         self._keys: dict[Path, PreSharedKey] = {}
         self._signatures: dict[object, SignatureAuth] = {}
 
@@ -58,14 +59,6 @@ class KeyFiles:
 
     def __exit__(self, *_: object) -> None:
         self._ahead.close()
-
-
-def _shared_keys(tunnel: Tunnel) -> Iterator[Path]:
-    """The files of a tunnel's PSK and PPKs."""
-    if isinstance(tunnel.auth, PskAuth):
-        yield tunnel.auth.psk_file
-    if tunnel.auth is not None:
-        yield from (ppk.file for ppk in tunnel.auth.ppks)
 
 
 def resources_of(config: Config) -> int:

@@ -317,10 +317,10 @@ class RootHelper:
         reading = OPEN_NO_LINK if flags & os.O_NOFOLLOW else OPEN
         return self._ask(APPEND if flags & APPENDING == APPENDING else reading, path).taken()
 
-    def open_ahead(self, paths: Sequence[str], flags: int) -> dict[str, int]:
+    def open_ahead(self, paths: Sequence[str]) -> dict[str, int]:
         """Descriptors, which the caller closes, of those of the paths (AHEAD_FILES, AHEAD_OCTETS) that can be opened to read with
-        others; `open` says of each other one why not."""
-        if not paths or not self._opens_several or flags != READING | os.O_NOFOLLOW:
+        others, and are no links; `open` says of each other one why not."""
+        if not paths or not self._opens_several:
             return {}
         try:
             got = self._ask(OPEN_SEVERAL, "\0".join(paths), seconds=ANSWER_S * (len(paths) - 1), most=AHEAD_FILES)

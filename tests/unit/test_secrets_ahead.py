@@ -18,12 +18,15 @@ from ipsec_dp.util import opening
 from tests.doubles.served_root import write
 
 HEAD = '[[tunnel]]\nname = "{0}"\nlocal = "192.0.2.1"\nremote = "192.0.2.1{0}"\ninterface = "ipsec{0}"\nencapsulation = "udp"\n'
-SHARED = '[tunnel.auth]\npsk_file = "{0}.psk"\nppk_id = "{0}"\nppk_file = "{0}.ppk"\n'
+SHARED = (
+    '[tunnel.auth]\npsk_file = "{0}.psk"\nppk_id = "{0}"\nppk_file = "{0}.ppk"\n'
+    '[[tunnel.auth.other_ppk]]\nppk_id = "{0} too"\nppk_file = "{0}.too"\n'
+)
 BY_HAND = (
     '[tunnel.manual_unsafe]\nsuite = "aes128gcm16"\nspi_in = 0x100{0}\nspi_out = 0x100{0}\n'
     'key_in_file = "{0}.in"\nkey_out_file = "{0}.out"\n'
 )
-SECRETS = ["1.psk", "1.ppk", "2.in", "2.out", "3.psk", "3.ppk", "4.in", "4.out"]
+SECRETS = ["1.psk", "1.ppk", "1.too", "2.in", "2.out", "3.psk", "3.ppk", "3.too", "4.in", "4.out"]
 
 
 @pytest.fixture
@@ -50,9 +53,9 @@ def asked(path, monkeypatch):
         questions.append([Path(file).name])
         return really(file, flags)
 
-    def several(files, flags):
+    def several(files):
         questions.append([Path(file).name for file in files])
-        return {file: really(file, flags) for file in files}
+        return {file: really(file, opening.READING | os.O_NOFOLLOW) for file in files}
 
     monkeypatch.setattr(os, "open", closed)
     opening.help_by(one, several)
@@ -72,7 +75,7 @@ def test_of_peers(path, asked):
     asked.clear()
     with KeyFiles(tunnels) as read:
         assert len([peer_of(tunnel, files_read=read) for tunnel in tunnels]) == 2
-    assert asked == [["1.psk", "1.ppk", "3.psk", "3.ppk"]]
+    assert asked == [["1.psk", "1.ppk", "1.too", "3.psk", "3.ppk", "3.too"]]
 
 
 def test_of_keys_that_are_set_by_hand(path, asked, monkeypatch):
