@@ -22,7 +22,7 @@ FILE_TYPES = (FileName, KeyFile)
 def paths_in(kind, before=""):
     """Where an object of a class of the model has paths, also in others that it holds."""
     for field in fields(kind):
-        words = re.findall(r"\w+", field.type)
+        words = re.findall(r"\w+", str(field.type))
         held = [getattr(model, word) for word in words if is_dataclass(getattr(model, word, None))]
         if "Path" in words:
             yield before + field.name

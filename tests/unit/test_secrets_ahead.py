@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -14,7 +12,7 @@ from ipsec_dp.databases.pad import KeyFiles, peer_of
 from ipsec_dp.errors import ConfigError
 from ipsec_dp.keying import manual
 from ipsec_dp.keying.manual import ManualSas
-from ipsec_dp.util import opening
+from tests.doubles.asked_helper import asking
 from tests.doubles.served_root import write
 
 HEAD = '[[tunnel]]\nname = "{0}"\nlocal = "192.0.2.1"\nremote = "192.0.2.1{0}"\ninterface = "ipsec{0}"\nencapsulation = "udp"\n'
@@ -39,30 +37,10 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def asked(path, monkeypatch):
+def asked(path):
     """The names in each question to a helper, of a process that may open no secret itself."""
-    questions: list[list[str]] = []
-    really = os.open
-
-    def closed(file, flags, *rest, **more):
-        if Path(file).name in SECRETS:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return really(file, flags, *rest, **more)
-
-    def one(file, flags):
-        questions.append([Path(file).name])
-        return really(file, flags)
-
-    def several(files):
-        questions.append([Path(file).name for file in files])
-        return {file: really(file, opening.READING | os.O_NOFOLLOW) for file in files}
-
-    monkeypatch.setattr(os, "open", closed)
-    opening.help_by(one, several)
-    before = os.listdir("/proc/self/fd")
-    yield questions
-    opening.help_by(None)
-    assert len(os.listdir("/proc/self/fd")) == len(before), "nothing stays open"
+    with asking(SECRETS) as questions:
+        yield questions
 
 
 def test_of_a_configuration(path, asked):
