@@ -49,8 +49,8 @@ def pki(tmp_path_factory):
 
 @pytest.fixture
 def path(pki):
-    """Three tunnels: two with one certificate, and the third one with another, and a further authority."""
-    rows = (("one", '["root.crt"]'), ("one", '["root.crt"]'), ("two", '["root.crt", "else.crt"]'))
+    """Four tunnels: two with one certificate, two with another one, of which the first has a further authority."""
+    rows = (("one", '["root.crt"]'), ("one", '["root.crt"]'), ("two", '["root.crt", "else.crt"]'), ("two", '["root.crt"]'))
     return configuration(pki, rows)
 
 
@@ -77,7 +77,7 @@ def parsed(monkeypatch):
 
 def test_a_configuration_reads_each_once_and_asks_for_several(path, parsed):
     with asking(KEYS + PUBLIC) as asked:
-        assert len(load(path).tunnels) == 3
+        assert len(load(path).tunnels) == 4
     assert asked == [KEYS, PUBLIC, ["root.crt"]], "a list whose like was not read yet is compared whole"
     assert sorted(parsed) == sorted(KEYS + PUBLIC)
 
@@ -89,10 +89,10 @@ def test_peers_read_each_once_and_what_they_believe_is_one_object(path, parsed):
         auths = [peer_of(tunnel, files_read=read).auth for tunnel in tunnels]
     assert asked == [KEYS, PUBLIC]
     assert sorted(parsed) == sorted(KEYS + PUBLIC)
-    first, second, third = (auth for auth in auths if isinstance(auth, SignatureAuth))
-    assert first.trust is second.trust
+    first, second, third, fourth = (auth for auth in auths if isinstance(auth, SignatureAuth))
+    assert first.trust is second.trust is fourth.trust
     assert first.credential is second.credential
-    assert third.credential is not first.credential
+    assert third.credential is fourth.credential is not first.credential
     assert third.trust.authorities[0] is first.trust.authorities[0]
     assert third.trust.crls[0] is first.trust.crls[0]
 
@@ -115,7 +115,7 @@ def test_a_certificate_behind_a_link_is_asked_for_by_itself(pki, path):
     pki.path("link.crt").symlink_to("two.crt")
     path.write_text(path.read_text().replace('"two.crt"', '"link.crt"'))
     with asking([*PUBLIC, "link.crt"]) as asked:
-        assert len(load(path).tunnels) == 3
+        assert len(load(path).tunnels) == 4
     assert asked == [["one.crt", "root.crt", "root.crl", "link.crt", "else.crt"], ["link.crt"], ["root.crt"]]
     pki.path("link.crt").unlink()
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ipsec_dp.gateway import root_helper
-from ipsec_dp.gateway.root_helper import OPEN, OPEN_SEVERAL, REQUEST_OCTETS_MAX, RootHelper
+from ipsec_dp.gateway import root_helper, root_requests
+from ipsec_dp.gateway.root_messages import OPEN, OPEN_SEVERAL, REQUEST_OCTETS_MAX
+from ipsec_dp.gateway.root_requests import RootHelper
 from ipsec_dp.host.descriptors import send
 from ipsec_dp.util.opening import AHEAD_FILES, AHEAD_OCTETS
 from tests.doubles.served_root import content, place_below, refused, served
@@ -139,7 +140,7 @@ def test_several_have_as_long_as_each_would_have():
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with Silent(fileno=ours.detach()) as channel, theirs:
         assert RootHelper(channel, os.getpid()).open_ahead(["/a", "/b", "/c"]) == {}
-        assert channel.waits == 3 * root_helper.ANSWER_S
+        assert channel.waits == 3 * root_requests.ANSWER_S
 
 
 def test_where_no_more_descriptors_may_be_on_their_way_that_is_an_error_and_it_goes_on(place, monkeypatch):

@@ -20,7 +20,6 @@ LONG = {
     "ipsec_dp/databases/sad.py": "every step in the life of an SA, from its SPI to another process",
     "ipsec_dp/keying/ike_driver.py": "a method for each action of the core, each event and each verb",
     "ipsec_dp/gateway/composition.py": "who is made of what, part by part",
-    "ipsec_dp/gateway/root_helper.py": "one protocol: what a gateway asks, and how it is answered",
     "ipsec_dp/services/path_mtu.py": "what is known of paths, who hears of it, and how it goes to another process",
     "ipsec_dp/rig/memory_host.py": "one host in memory: every part of the interface Host",
     "native/dp.h": "all that Python calls: cffi reads it whole",
