@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ipsec_dp.config import examine, files, load
+from ipsec_dp.config import CertificateAuth, examine, files, load
 from ipsec_dp.config.named_files import NamedFiles, WeighedPrivateKey
 from ipsec_dp.databases.pad import KeyFiles, peer_of
 from ipsec_dp.errors import BadValueError
@@ -148,7 +148,7 @@ def test_fingerprints_are_those_of_former_versions(pki, path):
     for name in ("root.crt", "else.crt"):
         content = pki.path(name).read_bytes()
         digest.update(len(content).to_bytes(8, "big") + content)
-    assert tunnel.auth is not None
+    assert isinstance(tunnel.auth, CertificateAuth)
     assert tunnel.auth.ca_material == digest.digest()
 
 
