@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ipsec_dp.config import CertificateAuth, examine, files, load
+from ipsec_dp.config import CertificateAuth, examine, files, load, named_files
 from ipsec_dp.config.named_files import NamedFiles, WeighedPrivateKey
 from ipsec_dp.databases.pad import KeyFiles, peer_of
 from ipsec_dp.errors import BadValueError
@@ -71,7 +71,8 @@ def parsed(monkeypatch):
             return really(content, path)
 
         monkeypatch.setattr(certificates, name, noting)
-        monkeypatch.setattr(f"ipsec_dp.config.named_files.{name}", noting, raising=False)
+        if name == "private_key_of":
+            monkeypatch.setattr(named_files, name, noting)
     return found
 
 
@@ -129,10 +130,10 @@ def test_of_a_private_key_no_more_stays_than_its_public_half(pki, monkeypatch):
         return read[-1]
 
     monkeypatch.setattr(files, "read_secret", reading)
-    with NamedFiles(pki.directory, {}) as named_files:
-        found = named_files.private_key(pki.path("one.key"))
-        assert named_files.private_key(pki.path("one.key")) is found
-        none = named_files.private_key(pki.path("one.csr"))
+    with NamedFiles(pki.directory, {}) as named:
+        found = named.private_key(pki.path("one.key"))
+        assert named.private_key(pki.path("one.key")) is found
+        none = named.private_key(pki.path("one.csr"))
     own = certificates.load_certificates(pki.path("one.crt"))[0]
     print_of_it = files.secret_fingerprint(bytearray(pki.path("one.key").read_bytes()))
     assert found == WeighedPrivateKey(print_of_it, certificates.public_octets(own.public_key()))
