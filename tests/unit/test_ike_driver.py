@@ -16,7 +16,8 @@ from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.host.unreachable import Unreachable
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.effect import Effect
-from ipsec_dp.keying.ike_driver import TICK_S, IkeDriver
+from ipsec_dp.keying.calls import TICK_S
+from ipsec_dp.keying.ike_driver import IkeDriver
 from tests.doubles.clock import settle
 from tests.doubles.config import tunnel
 from tests.unit.sites import to_b
