@@ -34,7 +34,6 @@ LONG = {
     "tests/unit/test_kernel_watch.py": "what others may do to each part of the kernel's state, and what follows",
     "tests/unit/test_offloads.py": "what is merged and cut on the way in and on the way out, which are looked at side by side",
     "tests/unit/test_outbound.py": "one packet's way out, from the TUN to the wire",
-    "tests/unit/test_upgrade_giving.py": "one hand-over: before the point of no return, after it, and who may ask for one",
 }
 LARGE = {
     "ipsec_dp/config/tables.py: Tunnel": "the keys of [[tunnel]], which the schema is made of",
