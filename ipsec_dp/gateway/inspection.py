@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from ipsec_dp.config import Config, Tunnel
-    from ipsec_dp.databases.sad import ChildSa, Sad
+    from ipsec_dp.databases.sad import Sad
+    from ipsec_dp.databases.sad_records import ChildSa
     from ipsec_dp.dataplane import DataPlane, SaHandle, SaInfo, TunnelTraffic
     from ipsec_dp.gateway.drop_examples import DropExamples
     from ipsec_dp.gateway.notices import Notices

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from ipsec_dp.config import Tunnel
-    from ipsec_dp.databases.sad import IkeDatagram
+    from ipsec_dp.databases.sad_events import IkeDatagram
     from ipsec_dp.dataplane import OuterPath, SaHandle
     from ipsec_dp.host.unreachable import Unreachable
     from ipsec_dp.ike.actions import Action, Event

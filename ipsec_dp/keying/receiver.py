@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ipsec_dp import dataplane
-    from ipsec_dp.databases.sad import IkeDatagram
+    from ipsec_dp.databases.sad_events import IkeDatagram
     from ipsec_dp.ike.actions import Action
     from ipsec_dp.ike.environment import Trace
     from ipsec_dp.ike.interface import IkeCore

@@ -18,9 +18,8 @@ import pytest
 from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.gateway.ike_counts import CarriedCounts
-from ipsec_dp.gateway.upgrade import executable, giving
+from ipsec_dp.gateway.upgrade import giving
 from ipsec_dp.gateway.upgrade.giving import Giving, Offered, Places
-from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
 from ipsec_dp.gateway.upgrade.messages import (
     Forwards,
     GivenIke,
@@ -149,21 +148,3 @@ def goes_on(there):
 
 def asked(given):
     return asyncio.run(given.upgrade(None))
-
-
-@pytest.fixture(name="started")
-def made_started(given, noting, successor, offered, monkeypatch):
-    """The successor, started and ready; what `given` asks of it is noted."""
-    successor.pid = 4711
-    for what in ("kill", "end", "leave"):
-        setattr(successor, what, lambda what=what: noting.notes.append(what))
-
-    async def ready(_successor):
-        return offered
-
-    noting.changing = asyncio.Lock()
-    monkeypatch.setattr(given, "offer", ready)
-    monkeypatch.setattr(executable, "command_for", lambda _path: ("ipsec-dp",))
-    monkeypatch.setattr(executable, "ask", lambda _command: SimpleNamespace(version="9"))
-    monkeypatch.setattr(SuccessorProcess, "start", lambda _command, _keep: successor)
-    return successor

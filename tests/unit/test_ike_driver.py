@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ipsec_dp.databases.sad import IkeDatagram
+from ipsec_dp.databases.sad_events import IkeDatagram
 from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.host.unreachable import Unreachable

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ipsec_dp.databases.sad import IkeDatagram
+from ipsec_dp.databases.sad_events import IkeDatagram
 from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.ike.environment import NO_TRACE
 from ipsec_dp.keying.receiver import Receiver

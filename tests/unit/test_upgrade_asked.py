@@ -6,11 +6,13 @@ import asyncio
 import errno
 import subprocess
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from ipsec_dp.errors import ControlError, DataPlaneError
-from ipsec_dp.gateway.upgrade import giving
+from ipsec_dp.gateway.upgrade import executable, giving
+from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
 from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
 from tests.doubles.giving import GivenHost
 from tests.unit.giving_site import (  # noqa: F401 - fixtures
@@ -24,10 +26,27 @@ from tests.unit.giving_site import (  # noqa: F401 - fixtures
     made_noting,
     made_offered,
     made_parts,
-    made_started,
     made_successor,
     on,
 )
+
+
+@pytest.fixture(name="started")
+def made_started(given, noting, successor, offered, monkeypatch):
+    """The successor, started and ready; what `given` asks of it is noted."""
+    successor.pid = 4711
+    for what in ("kill", "end", "leave"):
+        setattr(successor, what, lambda what=what: noting.notes.append(what))
+
+    async def ready(_successor):
+        return offered
+
+    noting.changing = asyncio.Lock()
+    monkeypatch.setattr(given, "offer", ready)
+    monkeypatch.setattr(executable, "command_for", lambda _path: ("ipsec-dp",))
+    monkeypatch.setattr(executable, "ask", lambda _command: SimpleNamespace(version="9"))
+    monkeypatch.setattr(SuccessorProcess, "start", lambda _command, _keep: successor)
+    return successor
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ from tests.unit.giving_site import (  # noqa: F401 - fixtures
     made_noting,
     made_offered,
     made_parts,
-    made_started,
     made_successor,
 )
+from tests.unit.test_upgrade_asked import made_started  # noqa: F401 - a fixture
 from tests.unit.test_upgrade_executable import NOBODY, place  # noqa: F401 - a fixture
 
 ROOM = 10  # descriptors, more than an attempt takes
