@@ -4,11 +4,11 @@ over afterwards, and what it refuses before anything stops."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
@@ -25,6 +25,7 @@ from ipsec_dp.gateway.reload import UPGRADED, ReloadFailedError
 from ipsec_dp.gateway.upgrade import configuration
 from ipsec_dp.gateway.upgrade.configuration import take_over
 from ipsec_dp.gateway.upgrade.messages import GatewayOffer, MessageKind, body_of, message_of
+from ipsec_dp.gateway.upgrade.stream import HandOverChannel
 from ipsec_dp.gateway.upgrade.taking import Successor
 from ipsec_dp.ike.auth import PreSharedKey
 from ipsec_dp.network.inheritance import InheritedHost
@@ -123,12 +124,11 @@ def test_the_secrets_that_were_compared_are_those_that_peers_are_made_with(tmp_p
 
 
 def test_of_a_successor_that_ends_before_it_has_peers_no_secret_stays(tmp_path):
-    config, successor = in_force(tmp_path, tunnel())
-    (auth,) = [each.auth for each in successor.config(config.path).tunnels]
+    config, (ours, theirs) = configured(tmp_path, tunnel()), HandOverChannel.pair()
     key = PreSharedKey(b"somebody's")
-    successor.keys.keep(auth.psk_file, key)
-    successor._channel = cast("Any", SimpleNamespace(close=lambda: None))
-    successor.close()
+    with theirs, contextlib.closing(Successor(ours, offer(config), [], os.close)) as successor:
+        successor.config(config.path)
+        successor.keys.keep(tmp_path / "another.psk", key)
     assert key.is_same(PreSharedKey(bytes(len(key))))
 
 
