@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from ipsec_dp.rig.process import GatewayProcess
 
 TIMEOUT_S = 10.0
+UNTIL_S = 20.0  # on a machine that has other things to do; nobody waits so long where it has not
 POLL_S = 0.01
 FULL = ("send_full", "tun_full")  # reasons of drops: others had the processors, and a queue was full. TCP sends again
 NETS_A = tuple(map(ip_network, netns.SITE_A_NETS))
 NETS_B = tuple(map(ip_network, netns.SITE_B_NETS))
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = TIMEOUT_S) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = UNTIL_S) -> Any:
     """The first true value of `condition`; AssertionError naming `what` when there is none in time."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
