@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.errors import ControlError, IpsecDpError
+from ipsec_dp.gateway import unlocked_keys
 from ipsec_dp.gateway.composition import Composition, GatewayFailedError
 from ipsec_dp.gateway.control import ControlServer
 from ipsec_dp.gateway.messages import ReloadRequest
@@ -203,7 +204,9 @@ class Gateway:
         stack.callback(plane.close)
         if not plane.arena().locked:
             log.warning(
-                "keys are not locked in memory; raise the limit with `ulimit -l unlimited` or LimitMEMLOCK=infinity",
+                "%s: they are not locked in memory; %s",
+                unlocked_keys.ALL,
+                unlocked_keys.REMEDY,
                 extra=told("keys_not_locked"),
             )
         await host.interfaces.make(stack, plane, parts.spd)
