@@ -42,8 +42,7 @@ FIELDS = {
 }
 PROXY_IDS = tuple(zip(netns.SITE_A_NETS, netns.SITE_B_NETS, strict=True))
 PORT = 7000
-POLL_S = 0.05
-LATE_S = 10.0
+POLL_S, LATE_S = 0.05, 10.0
 
 WAYS = [
     (version, encapsulation, offloads) for version in (4, 6) for encapsulation in ("udp", "esp") for offloads in ("all", "none")
@@ -93,8 +92,7 @@ def told_tos(ancillary):
 
 
 def arrived(there, count, dropped):
-    """By number, the TOS of each of `count` datagrams; None for those that did not come, of which `dropped` says how many did not
-    so far."""
+    """By number, the TOS of each of `count` datagrams; None for those that did not come: `dropped` tells how many so far."""
     found, deadline = [None] * count, time.monotonic() + LATE_S
     while found.count(None) > dropped() and time.monotonic() < deadline:
         with contextlib.suppress(TimeoutError):
@@ -104,12 +102,7 @@ def arrived(there, count, dropped):
     return found
 
 
-def nothing():
-    """Is dropped."""
-    return 0
-
-
-def exchange(path, address, toses, *, octets=200, hops=0, dropped=nothing):
+def exchange(path, address, toses, *, octets=200, hops=0, dropped=int):
     """A datagram of each TOS from hostA, its number in front; the TOS of each at hostB, as of `arrived`."""
     level, option, _, _ = FIELDS[6 if ":" in address else 4]
     with (
@@ -237,18 +230,17 @@ def test_the_host_chooses_hop_limit_and_no_flow_label_by_default(path, tmp_path,
 def test_congestion_met_outside_arrives_inside(path, tmp_path, version, encapsulation, offloads):
     with gateways(path, tmp_path, version, encapsulation, offloads) as pair:
         for word, merged in MERGED.items():
-            dropped = ecn_drops_since(pair.b)
             with (
                 marking(path, version, f"IP ecn set {word}"),
                 outside(path.m2, "east", tmp_path / "east", version) as seen,
             ):
                 for address in netns.HOST_B:
-                    since = ecn_drops_since(pair.b)
-                    assert exchange(path, address, [EF << 2 | ecn for ecn in range(4)], dropped=since) == [
+                    dropped = ecn_drops_since(pair.b)
+                    assert exchange(path, address, [EF << 2 | ecn for ecn in range(4)], dropped=dropped) == [
                         None if ecn is None else EF << 2 | ecn for ecn in merged
                     ]
+                    assert dropped() == merged.count(None)
             assert {each.tos for each in seen} == {EF << 2 | CODE[word]}  # the marks were made
-            assert dropped() == len(netns.HOST_B) * merged.count(None)
 
 
 @pytest.mark.parametrize(
