@@ -58,16 +58,16 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, gateway.stop, signal.Signals(number).name)
     loop.add_signal_handler(signal.SIGHUP, gateway.start_reload)
+    reports = ServiceReports(manager, gateway, clock)
     async with AsyncExitStack() as stack:
         stack.callback(manager.close)
         stack.push_async_callback(gateway.close)
         stack.callback(manager.stopping)
         privileges.watch(loop, stack, gateway.conditions)
-        await (gateway.start() if successor is None else gateway.take_over(successor))
+        stack.callback(reports.close)
+        await (gateway.start() if successor is None else gateway.take_over(successor, reports.lives))
         manager.ready()
-        if manager.asks:
-            reports = loop.create_task(ServiceReports(manager, gateway, clock).run())
-            stack.callback(reports.cancel)
+        reports.lives()
         if successor is not None:
             await gateway.take_file(successor)
         status = await gateway.wait()

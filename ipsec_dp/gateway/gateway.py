@@ -31,7 +31,7 @@ from ipsec_dp.util.faults import explained
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from ipsec_dp.config import Config
@@ -130,17 +130,19 @@ class Gateway:
         """What is wrong at the moment."""
         return self._parts.host.conditions
 
-    async def tunnels_up(self) -> tuple[int, int]:
-        """How many are, and how many are configured."""
+    async def tunnels_up(self) -> tuple[int, int] | None:
+        """How many are, and how many are configured; None: it is not up, or settles."""
+        if self._parts.engine is None:
+            return None
         up = 0
-        if self._parts.engine is not None:
-            async for tunnel in self._parts.engine.readings.tunnels():
-                up += tunnel.up
+        async for tunnel in self._parts.engine.readings.tunnels():
+            up += tunnel.up
         return up, len(self.config.tunnels)
 
     def loops_pass(self) -> bool:
         """Whether every loop of the data plane has let go of its packets since the last call that said so."""
-        return self._parts.engine is None or self._parts.engine.readings.loops_pass()
+        engine = self._parts.engine or (None if self._successor is None else self._successor.engine)
+        return engine is None or engine.readings.loops_pass()
 
     async def metrics_page(self) -> bytes:
         """As Prometheus reads it, whether it is up or not."""
@@ -240,14 +242,14 @@ class Gateway:
         if len(self.config.tunnels) >= PROGRESS_FROM:
             log.info("starting %d tunnels: %s", len(self.config.tunnels), text, extra=told("gateway_starting"))
 
-    async def take_over(self, successor: Successor) -> None:
-        """`start`, in the place of another process. Raises IpsecDpError; `close` then takes nothing away."""
+    async def take_over(self, successor: Successor, lives: Callable[[float], object]) -> None:
+        """`start`, in the place of another process; `lives`: as it has it. Raises IpsecDpError; `close` then takes nothing away."""
         if not isinstance(self._control, ControlServer):
             raise HandOverError("a gateway without a control socket takes nobody's place")
         self._successor, parts = successor, self._parts
         try:
             with explained("the gateway could not be taken over"):
-                parts.engine = await successor.take(parts, self._stack, self._control)
+                parts.engine = await successor.take(parts, self._stack, self._control, lives)
         except IpsecDpError as error:
             successor.refuse("; ".join(error.lines))
             raise

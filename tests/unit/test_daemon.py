@@ -170,7 +170,7 @@ def test_while_it_is_up_the_service_manager_hears_how_it_is_and_that_it_lives(ru
 class TakenOver(Beating):
     """In the place of another process, whose file says something else: it is taken over as long as it takes."""
 
-    async def take_over(self, _successor: object) -> None:
+    async def take_over(self, _successor: object, _lives: object) -> None:
         asyncio.get_running_loop().call_soon(self.calls.append, "another's turn")
         self.calls.append("taken over")
 
@@ -191,6 +191,31 @@ def test_a_file_that_is_taken_over_after_an_upgrade_keeps_nobody_waiting(run, ma
         "STOPPING=1",
     ]
     assert gateway.calls == ["taken over", "the file", "another's turn", "seen", "close"]
+
+
+class Settling(TakenOver):
+    """It has something left to do when the service manager's process is this one."""
+
+    async def take_over(self, _successor: object, lives: Any) -> None:
+        lives(60.0)
+        await asyncio.sleep(0)
+        lives(60.0)
+
+    async def take_file(self, _successor: object) -> None:
+        pass
+
+    def loops_pass(self) -> bool:
+        self.asked += 1
+        if self.asked == 4:
+            self.stop("seen")
+        return True
+
+
+def test_a_successor_that_settles_says_that_it_lives_before_it_is_ready(run, manager, monkeypatch):
+    monkeypatch.setenv("WATCHDOG_USEC", "30000")
+    assert run(Settling(), SimpleNamespace(place=lambda otherwise: otherwise)) == 7
+    heard = [text for text in told(manager) if not text.startswith("STATUS=")]
+    assert heard == [*["WATCHDOG=1"] * 2, "READY=1", *["WATCHDOG=1"] * 2, "STOPPING=1"]
 
 
 def test_a_start_that_fails_is_taken_down_and_never_ready(run, manager, caplog):
