@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 DESCRIPTORS = 8  # that the event loop and the control socket take
 SWITCH_S = 0.0005  # after which a thread that computes lets the event loop go on; each of its system calls may have to wait so long
+ENDING = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (*ENDING, signal.SIGHUP)  # that a gateway is told something by
 YOUNG = 10_000  # objects that are new, before they are looked through: an IKE SA makes thousands, and holds no cycle
 
 
@@ -55,9 +57,10 @@ async def _serve(
 ) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_fault)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ENDING:
         loop.add_signal_handler(number, gateway.stop, signal.Signals(number).name)
     loop.add_signal_handler(signal.SIGHUP, gateway.start_reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))  # a successor's was kept until now
     reports = ServiceReports(manager, gateway, clock)
     async with AsyncExitStack() as stack:
         stack.callback(manager.close)
@@ -74,7 +77,15 @@ async def _serve(
         if gateway.left_to is not None:
             manager.hand_over(gateway.left_to)
             privileges.leave()
+            _pass_signals_on(loop, gateway)
         return status
+
+
+def _pass_signals_on(loop: asyncio.AbstractEventLoop, gateway: Gateway) -> None:
+    """To the process that goes on, also when this one has no event loop any more."""
+    for number in SIGNALS:
+        loop.remove_signal_handler(number)
+        signal.signal(number, lambda number, _: gateway.giving.pass_on(signal.Signals(number)))
 
 
 def run(

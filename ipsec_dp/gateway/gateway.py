@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.errors import ControlError, IpsecDpError
+from ipsec_dp.gateway.asked_reloads import AskedReloads
 from ipsec_dp.gateway.composition import Composition, GatewayFailedError
 from ipsec_dp.gateway.control import ControlServer
-from ipsec_dp.gateway.messages import ReloadRequest
 from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES
-from ipsec_dp.gateway.upgrade.executable import RunningProgram
 from ipsec_dp.gateway.upgrade.giving import Giving
 from ipsec_dp.gateway.upgrade.stream import HandOverError
 from ipsec_dp.gateway.verbs import GatewayVerbs
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ipsec_dp.gateway.composition import Engine
     from ipsec_dp.gateway.confirmation import Trial, Unconfirmed
     from ipsec_dp.gateway.gateway_log import GatewayLog
+    from ipsec_dp.gateway.messages import UpgradeAnswer
     from ipsec_dp.gateway.substitutes import Substitutes
     from ipsec_dp.gateway.upgrade.taking import Successor
     from ipsec_dp.network.host import Host
@@ -91,8 +93,14 @@ class Gateway:
             gone=self._leave,
             lost=self._lose,
         )
-        self._verbs = GatewayVerbs(self._parts, self._down, self.giving.upgrade)
-        self._program = RunningProgram()
+        self._verbs = GatewayVerbs(self._parts, self._down, self._upgrade)
+        self._reloads = AskedReloads(
+            self._verbs,
+            self._begin,
+            reloading=substitutes.reloading,
+            stopping=self._stopping_now,
+            passed_on=partial(self.giving.pass_on, signal.SIGHUP),
+        )
         self._control: ControlServer | _NoControl = _NoControl()
         if control_path is not None:
             self._control = ControlServer(control_path, self._verbs.table, config.control_group, substitutes.place)
@@ -167,6 +175,7 @@ class Gateway:
                 raise
             self._touched = True
             raise GatewayFailedError(self._failure) from None
+        self._reloads.release()
 
     def _not_confirmed(self) -> None:
         self._fail("the start was not confirmed")
@@ -268,6 +277,7 @@ class Gateway:
             stopping = self._begin(self._stopping.wait())
             await asyncio.wait((taking, stopping), return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
+        self._reloads.release()
 
     def _begin(self, what: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         task = asyncio.get_running_loop().create_task(what)
@@ -301,27 +311,22 @@ class Gateway:
         waits = self._successor is not None and not self._successor.alone
         return self.left_to is not None or self._given_away or waits
 
+    async def _upgrade(self, path: Path | None) -> UpgradeAnswer:
+        if self.left_to is not None:
+            raise ControlError("another process goes on")
+        with self._reloads.held():
+            return await self.giving.upgrade(path)
+
     # ---- while it is up
 
     def start_reload(self) -> None:
-        """SIGHUP: another program that is installed goes on, and takes over what the file says. Where none is, or it does not,
-        the configuration is read again here. What comes of it is logged."""
-        self._begin(self._reload())
-
-    async def _reload(self) -> None:
-        with self._parts.substitutes.reloading():
-            if self._program.is_replaced and await self._verbs.follow_program():
-                return
-            if self._stopping_now():  # somebody wants that, or nobody has the SAs any more
-                return
-            try:
-                await self._verbs.reload(ReloadRequest())
-            except IpsecDpError as error:
-                log.error("%s", error, extra=told("reload_failed"))
+        """SIGHUP. One before the gateway is there, or while it is handed over, is heard after that, in whichever process."""
+        self._reloads.ask()
 
     def stop(self, why: str) -> None:
-        """Ends `wait`."""
+        """Ends `wait`. Where another process goes on by now it is the one that is meant."""
         log.info("stopping: %s", why, extra=told("gateway_stopping"))
+        self.giving.pass_on(signal.SIGTERM)
         self._stopping.set()
 
     async def _down(self) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tests.netns.numbered import Numbered
 
 PATIENCE_S = 60.0
+HELPER_S = 10.0
 # The program is started by the gateway's own user, who has to reach it: in a mount namespace of its own, where this interpreter
 # lies in a home that others may not enter, that home is another one with nothing but the interpreter.
 HOME, KEPT = Path("/root"), Path(sys.base_prefix)
@@ -71,7 +72,10 @@ def heirs(program: str) -> list[int]:
 
 
 def nobody_left(namespace: Namespace) -> None:
-    """What still runs there would be the gateway in the tests that come: it is killed, and this test has failed."""
+    """What still runs there would be the gateway in the tests that come: it is killed, and this test has failed. The helper that
+    stays root ends a moment after the last gateway."""
+    with contextlib.suppress(AssertionError):
+        until(lambda: not namespace.pids(), "the end of all", HELPER_S)
     left = namespace.pids()
     for process in left:
         with contextlib.suppress(ProcessLookupError):

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -27,7 +28,8 @@ class MemoryGateway:
         self._fails = fails
         self._stopped = asyncio.Event()
         self.conditions = Conditions(FakeClock())
-        self.giving = SimpleNamespace()
+        self.passed_on: list[signal.Signals] = []
+        self.giving = SimpleNamespace(pass_on=self.passed_on.append)
         self.left_to: int | None = None
 
     async def tunnels_up(self) -> tuple[int, int]:
@@ -121,6 +123,22 @@ def test_sighup_is_reload(run):
     assert gateway.calls == ["start", "reload", "reload", "SIGTERM", "close"]
 
 
+def test_a_sighup_that_waited_until_a_successor_takes_it_is_reload(run):
+    class Waited(MemoryGateway):
+        def start_reload(self) -> None:
+            super().start_reload()
+            self.stop("seen")
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
+    try:
+        signal.pthread_kill(threading.get_ident(), signal.SIGHUP)  # other tests may have left threads that block nothing
+        gateway = Waited()
+        assert run(gateway) == 7
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert "reload" in gateway.calls
+
+
 def test_the_service_manager_hears_when_it_is_ready_and_when_it_stops(run, manager):
     assert run(Signalled(signal.SIGTERM)) == 7
     first, *_, last = told(manager)
@@ -147,6 +165,19 @@ def test_the_service_manager_knows_who_goes_on_before_this_process_begins_to_end
     assert run(gateway) == 0
     assert [text for text in gateway.heard if not text.startswith("STATUS=")] == ["READY=1", "MAINPID=4711"]
     assert told(manager) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_when_another_process_goes_on_is_for_that(run, manager, number):
+    """Whoever sent it knew no better; until the process is gone."""
+    gateway, before = HandedOver(manager), {each: signal.getsignal(each) for each in daemon.SIGNALS}
+    try:
+        assert run(gateway) == 0
+        os.kill(os.getpid(), number)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert gateway.passed_on == [number]
 
 
 class Beating(MemoryGateway):

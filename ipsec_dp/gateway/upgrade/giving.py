@@ -47,6 +47,7 @@ from ipsec_dp.util.told import told
 from ipsec_dp.util.wiping import wipe
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -122,8 +123,8 @@ class Giving:
         self.alive: Callable[[], None] = lambda: None  # for a watchdog: while packets wait nothing else tells it
         self._under_way = asyncio.Lock()
         self._successor: SuccessorProcess | None = None  # that is to get ready
+        self._alone: SuccessorProcess | None = None  # that has everything
         self._given_away = False  # the SAs: nothing of this process goes on
-        self._is_left = False  # the successor is alone
 
     async def upgrade(self, path: Path | None) -> UpgradeAnswer:
         """What came of it; this process is to end then. Raises ControlError, and everything goes on as if nothing had been asked;
@@ -142,7 +143,7 @@ class Giving:
                 raise refused(error, unchanged=not self._stopping() and not isinstance(error, NotReadOnError)) from error
 
     def _lose(self, error: Exception) -> None:
-        if not self._is_left:
+        if self._alone is None:
             self._lost(str(error) or type(error).__name__)
 
     async def give_up(self) -> None:
@@ -152,6 +153,12 @@ class Giving:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GIVE_UP_S), self._under_way:
                 pass
+
+    def pass_on(self, number: signal.Signals) -> bool:
+        """To the successor, once it is alone: then it is the gateway that is meant."""
+        if self._alone is not None:
+            self._alone.pass_on(number)
+        return self._alone is not None
 
     def engine_to_give(self) -> Engine:
         """Raises HandOverError: why there is none to give now."""
@@ -195,7 +202,7 @@ class Giving:
             finally:
                 self._successor = None
             successor.leave()
-            self._is_left = True
+            self._alone = successor
             self._gone(successor.pid)
         finally:
             if not self._given_away:  # else whoever waits to change the host would do it to another process's
