@@ -124,6 +124,12 @@ void dp_destroy(struct dp *dp);
 
 /* Makes the process undumpable for good: no core file, no ptrace or /proc/PID/mem but by root. 0 or -errno. */
 int dp_process_protect(void);
+/* Keeps all memory of the process out of swap, and what it maps later (mlockall(2)): for whoever may lock without limit. Under a
+ * limit (RLIMIT_MEMLOCK) whatever is mapped beyond it from then on is refused, be it a thread's stack. 0 or -errno: Linux
+ * before 4.4, or the limit is passed already. */
+int dp_process_lock(void);
+/* Whether this process has done so. */
+int dp_process_is_locked(void);
 
 /* The provider that makes AES-GCM SAs ("intel-ipsec-mb", "openssl"). */
 const char *dp_provider_name(const struct dp *dp);

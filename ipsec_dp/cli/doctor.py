@@ -24,6 +24,7 @@ from ipsec_dp.cli.network_checks import (
 from ipsec_dp.cli.options import show_json
 from ipsec_dp.cli.route_checks import configurations, peer_ways, rules_before_ours
 from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.gateway import unlocked_keys
 from ipsec_dp.host import HostError, privilege, probe
 from ipsec_dp.host.offload_trial import OffloadTrial
 from ipsec_dp.host.super_packets import OffloadFaults
@@ -41,7 +42,6 @@ CAPABILITIES: tuple[tuple[int, str, State, str], ...] = (
     (10, "CAP_NET_BIND_SERVICE", "fail", "IKE's port 500 needs it"),
     (12, "CAP_NET_ADMIN", "fail", "TUN interfaces, routes, the guard and marks need it"),
     (13, "CAP_NET_RAW", "warn", "no IP protocol 50: ESP goes in UDP alone; ICMP messages are not heard, and monitors cannot ask"),
-    (14, "CAP_IPC_LOCK", "warn", "without it, only as much key memory as `ulimit -l` says stays out of swap"),
 )
 # What each offload is for, and what its absence costs.
 OFFLOADS: dict[str, str] = {
@@ -152,13 +152,16 @@ def post_quantum(_: Host) -> list[Check]:
 
 
 def locked_memory(host: Host) -> list[Check]:
-    """How much key memory may be locked."""
+    """How much memory `up` may lock: all of it, or keys of the data plane alone, as many as the limit allows."""
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    unlimited = soft == resource.RLIM_INFINITY or any(finding.found == "CAP_IPC_LOCK" for finding in capabilities(host))
-    if unlimited or soft >= MEMLOCK_OCTETS:
-        return [Check("locked memory", "ok", "not limited" if unlimited else f"{soft >> 20} MiB")]
-    means = "with thousands of tunnels their keys may reach swap, or their SAs are refused"
-    return [Check("locked memory", "warn", f"{soft >> 20} MiB", means, "LimitMEMLOCK=64M in the service unit, or ulimit -l 65536")]
+    raises = privilege.effective(host.read("proc/self/status")) >> privilege.SYS_RESOURCE & 1
+    if soft == resource.RLIM_INFINITY or raises:
+        return [Check("locked memory", "ok", "not limited")]
+    found = f"{soft >> 20} MiB"
+    if not unlocked_keys.has_swap(host.read("proc/swaps")):
+        return [Check("locked memory", "ok", f"{found}, and there is no swap")]
+    means = unlocked_keys.IKES if soft >= MEMLOCK_OCTETS else unlocked_keys.ALL
+    return [Check("locked memory", "warn", found, means, unlocked_keys.REMEDY)]
 
 
 def generation(host: Host) -> list[Check]:

@@ -10,171 +10,31 @@ from __future__ import annotations
 
 import errno
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ipsec_dp.databases.carried_sas import CarriedRecords, CarriedSa, CarriedSad, NotCarried
-from ipsec_dp.dataplane import Channel, Direction, Offload, PuntKind, SaCondition, SaFlag, SaHandle, SaParams, owner_of
-from ipsec_dp.dataplane.moving import record_layout
+from ipsec_dp.databases.carried_sas import NotCarried
+from ipsec_dp.databases.leaving_sas import exported_one_by_one, exported_records
+from ipsec_dp.databases.sad_events import event_of
+from ipsec_dp.databases.sad_records import ChildSa, SaRecord
+from ipsec_dp.databases.unowned_sas import Unowned
+from ipsec_dp.dataplane import Direction, PuntKind, SaCondition, SaFlag, SaHandle, SaParams, owner_of
 from ipsec_dp.errors import DataPlaneError
-from ipsec_dp.ipsec.spi import spi_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from ipsec_dp.dataplane import DataPlane, Endpoint, ExportedSa, Limits, OuterPath, Punt, SaInfo, TunnelTraffic
+    from ipsec_dp.databases.carried_sas import CarriedRecords, CarriedSad
+    from ipsec_dp.databases.sad_events import Event
+    from ipsec_dp.dataplane import Channel, DataPlane, Endpoint, ExportedSa, OuterPath, SaInfo, TunnelTraffic
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
-    from ipsec_dp.ipsec.suites import Suite
 
 RECENT_S = 20.0
 NS_PER_S = 1e9
 PUNTS_AT_ONCE = 256  # a busy channel does not starve the rest of the control plane
 
 
-@dataclass(frozen=True, slots=True)
-class Acquire:
-    """A packet found no SA; `packet` is its beginning."""
-
-    tunnel: int
-    interface: int
-    packet: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class IkeDatagram:
-    """An IKE message that arrived on the port that ESP uses, without its non-ESP marker (RFC 3948 §2.2)."""
-
-    link: int
-    local: Endpoint | None
-    remote: Endpoint | None
-    message: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownSpi:
-    """ESP for no SA of ours, from anybody at all."""
-
-    spi: int
-    local: Endpoint | None
-    remote: Endpoint | None
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceFailure:
-    """A TUN device (`interface`) or an outer socket (`link`) failed; the other one is None."""
-
-    interface: int | None
-    link: int | None
-    error: int
-
-
-@dataclass(frozen=True, slots=True)
-class OffloadLoss:
-    """An offload of a TUN device (`interface`) or of an outer socket (`link`) was given up; `on` is what is left."""
-
-    interface: int | None
-    link: int | None
-    error: int
-    on: Offload
-
-
-@dataclass(frozen=True, slots=True)
-class SendRefusal:
-    """This host itself (EMSGSIZE) took no outer packet of `octets` between these addresses."""
-
-    local: Address
-    remote: Address
-    octets: int
-
-
-Event = Acquire | SaCondition | IkeDatagram | UnknownSpi | DeviceFailure | OffloadLoss | SendRefusal
-
-
-@dataclass(slots=True)
-class SaRecord:
-    """One SA as it was installed; no key is in it."""
-
-    handle: SaHandle
-    direction: Direction
-    spi: int
-    tunnel: int
-    suite: Suite
-    selectors: tuple[SelectorPair, ...]
-    limits: Limits
-    installed: float  # seconds of the monotonic clock
-    path: OuterPath | None = None  # outbound: where its packets go
-    reported: SaFlag = field(default=SaFlag(0))  # conditions that `events` or `rescan` gave already
-    replay_window: int | None = None  # inbound: packets
-    fragments_also: bool = False
-    resource: int = 0  # as `SaParams`
-    worker: int = 0  # the one that has it
-
-
-class SelectorTexts(NamedTuple):
-    """Of our side and of the peer's, each text once."""
-
-    local: tuple[str, ...]
-    remote: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class ChildSa:
-    """A CHILD_SA: negotiated selectors, the SA it sends by, and the newest it receives by."""
-
-    number: int
-    tunnel: int
-    selectors: tuple[SelectorPair, ...]
-    inbound: SaHandle | None = None
-    outbound: SaHandle | None = None
-    _texts: SelectorTexts | None = field(default=None, init=False, repr=False, compare=False)
-
-    @property
-    def selector_texts(self) -> SelectorTexts:
-        """The selectors as `status` prints them; made once, since they stay and are asked for again and again."""
-        if self._texts is None:
-            sides = (
-                tuple(dict.fromkeys(pair.local_text for pair in self.selectors)),
-                tuple(dict.fromkeys(pair.remote_text for pair in self.selectors)),
-            )
-            self._texts = SelectorTexts(*sides)
-        return self._texts
-
-
-_NONE = 2**32 - 1
 _NOBODYS = SaHandle(0)
-_NONE_TOLD = SaFlag(0)
-_NO_LINK = 2**16 - 1
-
-
-def _device(punt: Punt) -> tuple[int | None, int | None]:
-    """The interface or the link that a punt is about."""
-    return None if punt.interface == _NONE else punt.interface, None if punt.link == _NO_LINK else punt.link
-
-
-class Unowned:
-    """SAs that are there and wait for whoever installs them; each once. `children`: the numbers of CHILD_SAs that were taken."""
-
-    def __init__(self, records: Iterable[SaRecord]) -> None:
-        self.children: set[int] = set()
-        self._there: dict[tuple[int, int, str, int], list[SaRecord]] = {}
-        for each in records:
-            self._there.setdefault((each.direction, each.spi, str(each.suite), each.tunnel), []).append(each)
-
-    @property
-    def rest(self) -> list[SaHandle]:
-        """Those that nobody has taken."""
-        return [each.handle for there in self._there.values() for each in there]
-
-    def take(self, params: SaParams) -> SaHandle:
-        """Raises DataPlaneError (ENOKEY) when there is none, or several that cannot be told from each other."""
-        there = self._there.get((params.direction, params.spi, str(params.suite), params.tunnel), [])
-        same = [each for each in there if each.path == params.path] if len(there) > 1 else there
-        if len(same) != 1:
-            raise DataPlaneError(errno.ENOKEY, f"no {params.direction.name.lower()} SA {spi_text(params.spi)} came along")
-        there.remove(found := same[0])
-        return found.handle
-
 
 K = TypeVar("K")
 _Ends = tuple["Address", "Address"] | None
@@ -407,41 +267,11 @@ class Sad:
     def export(self) -> CarriedSad:
         """All SAs whole, which are retired by this. Raises DataPlaneError (EAGAIN), and none has left, while a loop has packets
         from before: it is to be asked again."""
-        leaving, left_out = self._leaving()
-        each = [CarriedSa(self.export_sa(record.handle), int(record.reported), int(record.handle)) for record in leaving]
-        return CarriedSad(tuple(each), left_out)
+        return exported_one_by_one(self._plane, self.records)
 
     def export_all(self) -> CarriedRecords:
         """`export`, in one call of the data plane, for `import_all` of a process of the same `record_layout`."""
-        leaving = list(self.records)
-        left_out: tuple[tuple[int, str], ...] = ()
-        try:
-            records = self._plane.export_many(leaving)
-        except DataPlaneError as error:
-            if error.errno == errno.EAGAIN:
-                raise
-            those, left_out = self._leaving()  # one of them cannot, which is looked for
-            leaving = [record.handle for record in those]
-            records = self._plane.export_many(leaving)
-        told = [self.records[handle].reported for handle in leaving]
-        reported = {place: int(flags) for place, flags in enumerate(told) if flags != _NONE_TOLD}
-        return CarriedRecords(record_layout(), list[int](leaving), reported, records, left_out)
-
-    def _leaving(self) -> tuple[list[SaRecord], tuple[tuple[int, str], ...]]:
-        """The SAs that can leave, all of them now, and SPI and why of those that cannot. All are retired. As `export`."""
-        self.retire()
-        leaving: list[SaRecord] = []
-        left_out: list[tuple[int, str]] = []
-        for handle, record in self.records.items():
-            try:
-                self._plane.check_leaving(handle)
-            except DataPlaneError as error:
-                if error.errno == errno.EAGAIN:
-                    raise
-                left_out.append((record.spi, str(error)))
-            else:
-                leaving.append(record)
-        return leaving, tuple(left_out)
+        return exported_records(self._plane, self.records)
 
     @property
     def waiting(self) -> tuple[SaHandle, ...]:
@@ -526,28 +356,9 @@ class Sad:
             punt = self._plane.read_punt(channel)
             if punt is None:
                 return
-            event = self._event(punt)
+            event = self._condition(punt.sa, punt.flags) if punt.kind is PuntKind.SA else event_of(punt)
             if event is not None:
                 yield event
-
-    def _event(self, punt: Punt) -> Event | None:
-        match punt.kind:
-            case PuntKind.IKE:
-                return IkeDatagram(punt.link, punt.local, punt.remote, punt.payload)
-            case PuntKind.UNKNOWN_SPI:
-                return UnknownSpi(punt.spi, punt.local, punt.remote)
-            case PuntKind.ACQUIRE:
-                return Acquire(punt.tunnel, punt.interface, punt.payload)
-            case PuntKind.SA:
-                return self._condition(punt.sa, punt.flags)
-            case PuntKind.IO_ERROR:
-                return DeviceFailure(*_device(punt), punt.error)
-            case PuntKind.OFFLOAD:
-                return OffloadLoss(*_device(punt), punt.error, Offload(int(punt.flags)))
-            case PuntKind.TOO_BIG:
-                if punt.local is None or punt.remote is None:
-                    return None
-                return SendRefusal(punt.local.address, punt.remote.address, int(punt.flags))
 
     def _condition(self, handle: SaHandle, flags: SaFlag) -> SaCondition | None:
         """Flags that were not reported yet; None when there are none or the SA is gone."""

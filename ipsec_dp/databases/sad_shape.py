@@ -25,7 +25,8 @@ from ipsec_dp.util.leaves import Here, Sealed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ipsec_dp.databases.sad import ChildSa, Sad, SaRecord
+    from ipsec_dp.databases.sad import Sad
+    from ipsec_dp.databases.sad_records import ChildSa, SaRecord
     from ipsec_dp.dataplane import Endpoint, OuterPath
 
 log = logging.getLogger(__name__)

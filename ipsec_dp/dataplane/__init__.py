@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.dataplane.carried import SA_MODEL, CarriedTraffic, ExportedSa
 from ipsec_dp.dataplane.ike import IkeRates, IkeSaKey
-from ipsec_dp.dataplane.plane import DataPlane, protect_process
+from ipsec_dp.dataplane.plane import DataPlane
 from ipsec_dp.dataplane.policy import Policy
+from ipsec_dp.dataplane.process import memory_is_locked, protect_process
 from ipsec_dp.dataplane.types import (
     ALL_OFFLOADS,
     DROP_NAMES,
@@ -107,6 +108,7 @@ __all__ = [
     "TunnelTraffic",
     "Unanswered",
     "counted",
+    "memory_is_locked",
     "offloads_named",
     "owner_of",
     "protect_process",

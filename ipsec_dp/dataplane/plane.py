@@ -58,11 +58,6 @@ _DIRECTIONS: Final = {int(each): each for each in Direction}
 _NO_FLAGS: Final = SaFlag(0)
 
 
-def protect_process() -> None:
-    """Makes this process undumpable: no core file, and nobody but root reads its memory. Raises DataPlaneError."""
-    check(lib.dp_process_protect(), "making the process undumpable")
-
-
 class DataPlane(Moving):
     """One data plane: SA table, policy, devices, loops. Close it (or use `with`): that wipes every key.
 

@@ -12,8 +12,9 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ipsec_dp.dataplane import protect_process
+from ipsec_dp.dataplane import memory_is_locked, protect_process
 from ipsec_dp.errors import IpsecDpError
+from ipsec_dp.gateway import unlocked_keys
 from ipsec_dp.gateway.gateway import Gateway, tell_unseen
 from ipsec_dp.gateway.gateway_log import GatewayLog
 from ipsec_dp.gateway.privileges import Privileges
@@ -129,6 +130,7 @@ def run(
                 )
                 gateway = Gateway(config, control_path, clock=clock, trial=trial, substitutes=substitutes, log=written)
                 held.tell(gateway.conditions)
+                unlocked_keys.tell(gateway.conditions, locked=memory_is_locked())
                 gateway.giving.hindrance = _hindrance(manager)
                 gateway.giving.alive = manager.alive
                 gateway.giving.privileges = None if privileges is None else held

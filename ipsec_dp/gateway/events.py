@@ -8,7 +8,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from ipsec_dp.databases.sad import Acquire, DeviceFailure, IkeDatagram, OffloadLoss, SendRefusal, UnknownSpi
+from ipsec_dp.databases.sad_events import Acquire, DeviceFailure, IkeDatagram, OffloadLoss, SendRefusal, UnknownSpi
 from ipsec_dp.dataplane import Channel, SaCondition, SaFlag
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ipsec.spi import spi_text
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AsyncExitStack
 
-    from ipsec_dp.databases.sad import Event, Sad
+    from ipsec_dp.databases.sad import Sad
+    from ipsec_dp.databases.sad_events import Event
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.gateway.notices import Notices

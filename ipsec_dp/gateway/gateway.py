@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.errors import ControlError, IpsecDpError
+from ipsec_dp.gateway import unlocked_keys
 from ipsec_dp.gateway.asked_reloads import AskedReloads
 from ipsec_dp.gateway.composition import Composition, GatewayFailedError
 from ipsec_dp.gateway.control import ControlServer
@@ -94,12 +95,9 @@ class Gateway:
             lost=self._lose,
         )
         self._verbs = GatewayVerbs(self._parts, self._down, self._upgrade)
+        passed_on = partial(self.giving.pass_on, signal.SIGHUP)
         self._reloads = AskedReloads(
-            self._verbs,
-            self._begin,
-            reloading=substitutes.reloading,
-            stopping=self._stopping_now,
-            passed_on=partial(self.giving.pass_on, signal.SIGHUP),
+            self._verbs, self._begin, reloading=substitutes.reloading, stopping=self._stopping_now, passed_on=passed_on
         )
         self._control: ControlServer | _NoControl = _NoControl()
         if control_path is not None:
@@ -214,7 +212,9 @@ class Gateway:
         stack.callback(plane.close)
         if not plane.arena().locked:
             log.warning(
-                "keys are not locked in memory; raise the limit with `ulimit -l unlimited` or LimitMEMLOCK=infinity",
+                "%s: they are not locked in memory; %s",
+                unlocked_keys.ALL,
+                unlocked_keys.REMEDY,
                 extra=told("keys_not_locked"),
             )
         await host.interfaces.make(stack, plane, parts.spd)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AsyncExitStack
 
-    from ipsec_dp.databases.sad import Event, Sad
+    from ipsec_dp.databases.sad import Sad
+    from ipsec_dp.databases.sad_events import Event
     from ipsec_dp.util.clock import Clock
     from ipsec_dp.util.conditions import Conditions
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from ipsec_dp.dataplane import DROP_SENTENCES, Direction, counted
+from ipsec_dp.dataplane import DROP_SENTENCES, Direction, counted, memory_is_locked
 from ipsec_dp.gateway.control import LIST_LONG
 from ipsec_dp.gateway.events import CONDITIONS
 from ipsec_dp.gateway.explain import HoldingChild, holds
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from ipsec_dp.config import Config, Tunnel
-    from ipsec_dp.databases.sad import ChildSa, Sad
+    from ipsec_dp.databases.sad import Sad
+    from ipsec_dp.databases.sad_records import ChildSa
     from ipsec_dp.dataplane import DataPlane, SaHandle, SaInfo, TunnelTraffic
     from ipsec_dp.gateway.drop_examples import DropExamples
     from ipsec_dp.gateway.notices import Notices
@@ -168,7 +169,13 @@ def gateway_status(
         workers=worker_statuses(plane),
         socket_buffers=socket_buffers,
         punts=PuntStatus(limited=counters.punts_limited, lost=counters.punts_lost),
-        keys=KeyStatus(octets=arena.in_use, locked=arena.locked, undumped=arena.undumped, wiped_on_fork=arena.wiped_on_fork),
+        keys=KeyStatus(
+            octets=arena.in_use,
+            locked=arena.locked,
+            ike_locked=memory_is_locked(),
+            undumped=arena.undumped,
+            wiped_on_fork=arena.wiped_on_fork,
+        ),
         guard=dict(guard or {}),
         zones=zones,
         drop_examples=dict(drop_examples or {}),

@@ -137,10 +137,11 @@ class PuntStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeyStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The memory that holds keys."""
+    """The memory that holds keys: of ESP, and whether those of IKE stay out of swap too (`ike_locked`)."""
 
     octets: int = 0
     locked: bool = False
+    ike_locked: bool = False
     undumped: bool = False
     wiped_on_fork: bool = False
 

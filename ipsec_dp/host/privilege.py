@@ -13,6 +13,7 @@ FOWNER: Final = 3
 NET_BIND_SERVICE: Final = 10
 NET_ADMIN: Final = 12
 NET_RAW: Final = 13
+SYS_RESOURCE: Final = 24
 BPF: Final = 39
 
 

@@ -18,7 +18,8 @@ from ipsec_dp.util.slices import in_slices
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ipsec_dp.databases.sad import ChildSa, Sad
+    from ipsec_dp.databases.sad import Sad
+    from ipsec_dp.databases.sad_records import ChildSa
     from ipsec_dp.dataplane import SaHandle
     from ipsec_dp.ike.actions import (
         ChildLimits,

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ipsec_dp.config import ManualSa, Tunnel
-    from ipsec_dp.databases.sad import ChildSa, Sad
+    from ipsec_dp.databases.sad import Sad
+    from ipsec_dp.databases.sad_records import ChildSa
     from ipsec_dp.databases.spd import Spd
     from ipsec_dp.ipsec.selectors import SelectorPair
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ipsec_dp.ike import wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ipsec_dp.ike.interface import IkeStatus
     from ipsec_dp.ike.wanted import Lack
@@ -32,6 +32,11 @@ class TunnelState(NamedTuple):
     state: State
     text: str
     error: str | None
+
+
+def has_ike_sa(sas: Iterable[IkeStatus]) -> bool:
+    """Whether one of these is up or under way."""
+    return any(sa.state != "closing" for sa in sas)
 
 
 def tunnel_state(sas: Sequence[IkeStatus], intent: Intent, now: float) -> TunnelState:

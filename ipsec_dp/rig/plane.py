@@ -42,7 +42,8 @@ from ipsec_dp.rig.wire import Wire
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ipsec_dp.databases.sad import ChildSa, Event
+    from ipsec_dp.databases.sad_events import Event
+    from ipsec_dp.databases.sad_records import ChildSa
     from ipsec_dp.dataplane import SaHandle
 
 NAT_T_PORT = 4500  # RFC 3948

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from ipsec_dp.config import Config, Tunnel
-    from ipsec_dp.databases.sad import Sad, SendRefusal
+    from ipsec_dp.databases.sad import Sad
+    from ipsec_dp.databases.sad_events import SendRefusal
     from ipsec_dp.dataplane import DataPlane
     from ipsec_dp.host.too_big import TooBig
     from ipsec_dp.ike.actions import ProbeResult

@@ -13,7 +13,7 @@ from ipsec_dp.dataplane.kept import KeptPacket
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade.messages import GoesOn
-from ipsec_dp.keying.ike_driver import LeavingIke
+from ipsec_dp.keying.leaving_ike import LeavingIke
 from ipsec_dp.network.inheritance import InheritedHost, InheritedLink, InheritedTun
 
 HOST = InheritedHost(

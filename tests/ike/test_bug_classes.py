@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ipsec_dp.databases.sad import IkeDatagram
+from ipsec_dp.databases.sad_events import IkeDatagram
 from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.ike.v2.message import Header, Message, build_message
 from ipsec_dp.ike.v2.wire import ExchangeType, Flag

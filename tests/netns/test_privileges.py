@@ -118,6 +118,7 @@ def test_a_running_gateway_is_not_root(pair):
         assert_dropped(gateway.process.pid, needed)
         limits = Path(f"/proc/{gateway.process.pid}/limits").read_text()
         assert [line.split()[3:5] for line in limits.splitlines() if "locked memory" in line] == [MEMLOCK]
+        assert gateway.status()["keys"]["ike_locked"] == (MEMLOCK[0] == "unlimited")
         helper = status_of(helper_of(gateway))
         assert helper["NoNewPrivs"] == ["1"]
         assert not bits(helper["CapEff"]) & needed, "and the helper reaches no network"

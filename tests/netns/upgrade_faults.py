@@ -10,16 +10,17 @@ import signal
 import sys
 import time
 from functools import partial, wraps
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from ipsec_dp.cli import main as program
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.sad_shape import StandingSad
-from ipsec_dp.dataplane import DataPlane
+from ipsec_dp.dataplane import DataPlane, process
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.upgrade import entry, executable, giving, messages, stream, taking
 from ipsec_dp.gateway.upgrade.messages import GoesOn, MessageKind
-from ipsec_dp.host import HostError
+from ipsec_dp.host import HostError, drop
 from ipsec_dp.ike.carried.part import CarriedStateError
 from ipsec_dp.keying import ike_driver
 from ipsec_dp.keying.ike_driver import IkeDriver
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 IMPATIENT = {giving: {"READY_S": 25.0, "GOES_ON_S": 3.0, "PIECE_S": 3.0}}  # a program starts in two seconds, or ten
 WAITS_LITTLE = {taking: {"IKE_S": 1.0, "GONE_S": 1.0}}
 SOUND = "has no fault"
+LOCKS_ALL = "may lock all memory"
+IPC_LOCK = 14  # <linux/capability.h>
 HANGS = "it hangs as it was told to"
 
 
@@ -92,6 +95,14 @@ def spoil(kind):
 def few_descriptors():
     if "--take-over" in sys.argv:
         resource.setrlimit(resource.RLIMIT_NOFILE, (6, 6))
+
+
+def lock_all():
+    """As where nothing limits how much memory may be locked: CAP_IPC_LOCK does the same in the kernel, and can be had where
+    CAP_SYS_RESOURCE, which raises the limit, cannot."""
+    before(drop, "NEEDED", (*drop.NEEDED, IPC_LOCK))
+    no_limit = {"RLIMIT_MEMLOCK": resource.RLIMIT_MEMLOCK, "RLIM_INFINITY": resource.RLIM_INFINITY}
+    before(process, "resource", SimpleNamespace(getrlimit=lambda _: (resource.RLIM_INFINITY,) * 2, **no_limit))
 
 
 def shorten(limits):
@@ -225,6 +236,7 @@ GIVING = {
     UNHEARD: lambda: hear(die, GoesOn),
     STANDS_STILL: lambda: before(IkeDriver, "export", stand_still),
     "impatient": lambda: shorten(IMPATIENT),
+    LOCKS_ALL: lock_all,
 }
 TAKING = {
     **BEFORE,
@@ -232,6 +244,7 @@ TAKING = {
     **LATE,
     **ALONE,
     SOUND: lambda: None,
+    LOCKS_ALL: lock_all,
     "waits little": lambda: shorten(WAITS_LITTLE),
 }
 

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.config import load
-from ipsec_dp.databases.sad import ChildSa, SaRecord
+from ipsec_dp.databases.sad_records import ChildSa, SaRecord
 from ipsec_dp.dataplane import (
     NO_LIMITS,
     ArenaInfo,

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from ipsec_dp.databases.pad import peer_of
-from ipsec_dp.databases.sad import IkeDatagram
+from ipsec_dp.databases.sad_events import IkeDatagram
 from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.host import HostError
 from ipsec_dp.ike import actions as act

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import pytest
 
-from ipsec_dp.databases.sad import SendRefusal
+from ipsec_dp.databases.sad_events import SendRefusal
 from ipsec_dp.dataplane import Channel
 from ipsec_dp.gateway.control import LIST_LONG, LongAnswer
 from ipsec_dp.gateway.events import Events

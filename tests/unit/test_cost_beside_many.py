@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from ipsec_dp.databases.sad import Acquire
+from ipsec_dp.databases.sad_events import Acquire
 from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import Direction, DropExample, SaCondition, SaFlag
 from ipsec_dp.gateway.drop_examples import DropExamples

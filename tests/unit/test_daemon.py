@@ -15,7 +15,7 @@ import pytest
 
 from ipsec_dp.config.model import DEFAULT_LOG
 from ipsec_dp.errors import BadValueError
-from ipsec_dp.gateway import daemon
+from ipsec_dp.gateway import daemon, unlocked_keys
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock
 
@@ -143,6 +143,16 @@ def test_the_service_manager_hears_when_it_is_ready_and_when_it_stops(run, manag
     assert run(Signalled(signal.SIGTERM)) == 7
     first, *_, last = told(manager)
     assert (first, last) == ("READY=1", "STOPPING=1")
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_memory_is_locked_before_the_gateway_starts_and_it_is_told_whether(run, monkeypatch, locked):
+    gateway = Signalled(signal.SIGTERM)
+    monkeypatch.setattr(daemon, "protect_process", lambda: gateway.calls.append("protect"))
+    monkeypatch.setattr(daemon, "memory_is_locked", lambda: locked and "protect" in gateway.calls)
+    monkeypatch.setattr(unlocked_keys, "tell", lambda _, *, locked: gateway.calls.append(f"locked: {locked}"))
+    assert run(gateway) == 7
+    assert gateway.calls[:3] == ["protect", f"locked: {locked}", "start"]
 
 
 class HandedOver(MemoryGateway):

@@ -13,6 +13,7 @@ import pytest
 
 from ipsec_dp.cli import doctor, network_checks, route_checks
 from ipsec_dp.cli.checks import Check, Host
+from ipsec_dp.gateway import unlocked_keys
 from ipsec_dp.host import MARK, HostError, link_names, privilege, probe, xfrm
 from ipsec_dp.host.decision import Way
 from ipsec_dp.host.filters import Filter
@@ -24,7 +25,7 @@ from ipsec_dp.ike import kem
 from tests.doubles.config import configured, tunnel
 
 GOOD = {
-    "proc/self/status": "Name:\tx\nCapEff:\t0000000000007400\n",
+    "proc/self/status": "Name:\tx\nCapEff:\t0000000000003400\n",
     "proc/cpuinfo": "processor : 0\nflags\t\t: fpu aes pclmulqdq avx2 vaes hypervisor\n",
     "proc/sys/net/ipv4/ip_forward": "1\n",
     "proc/sys/net/ipv6/conf/all/forwarding": "1\n",
@@ -67,10 +68,9 @@ def test_all_well(host):
 
 STRICT = "proc/sys/net/ipv4/conf/{}/rp_filter"
 LACKS = [
-    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000007000\n"}, "fail", "no CAP_NET_BIND_SERVICE", "root"),
-    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000006400\n"}, "fail", "no CAP_NET_ADMIN", "root"),
-    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000005400\n"}, "warn", "no CAP_NET_RAW", "root"),
-    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000003400\n"}, "warn", "no CAP_IPC_LOCK", "root"),
+    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000003000\n"}, "fail", "no CAP_NET_BIND_SERVICE", "root"),
+    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000002400\n"}, "fail", "no CAP_NET_ADMIN", "root"),
+    (doctor.capabilities, {"proc/self/status": "CapEff:\t0000000000001400\n"}, "warn", "no CAP_NET_RAW", "root"),
     (doctor.processor, {"proc/cpuinfo": "flags : fpu sse2\n"}, "warn", "no AES instructions", "chacha20poly1305"),
     (network_checks.forwarding, {"proc/sys/net/ipv4/ip_forward": "0\n"}, "warn", "off", "net.ipv4.ip_forward=1"),
     (network_checks.forwarding, {"proc/sys/net/ipv6/conf/all/forwarding": "0\n"}, "warn", "off", "net.ipv6.conf.all.forwarding=1"),
@@ -233,18 +233,23 @@ def test_ports(monkeypatch, host, free, owners, state, found):
 
 
 @pytest.mark.parametrize(
-    ("limit", "capable", "state", "found"),
+    ("limit", "raises", "swaps", "state", "found", "means"),
     [
-        (8 << 20, False, "warn", "8 MiB"),
-        (8 << 20, True, "ok", "not limited"),
-        (64 << 20, False, "ok", "64 MiB"),
-        (-1, False, "ok", "not limited"),
+        (8 << 20, False, "Filename\n/swap\n", "warn", "8 MiB", unlocked_keys.ALL),
+        (64 << 20, False, "Filename\n/swap\n", "warn", "64 MiB", unlocked_keys.IKES),
+        (64 << 20, False, "", "warn", "64 MiB", unlocked_keys.IKES),
+        (64 << 20, False, "Filename\n", "ok", "64 MiB, and there is no swap", ""),
+        (8 << 20, True, "Filename\n/swap\n", "ok", "not limited", ""),
+        (-1, False, "Filename\n/swap\n", "ok", "not limited", ""),
     ],
 )
-def test_locked_memory(monkeypatch, host, limit, capable, state, found):
+def test_locked_memory(monkeypatch, host, limit, raises, swaps, state, found, means):
+    """`up` raises the limit where it has CAP_SYS_RESOURCE."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
-    (finding,) = doctor.locked_memory(host(**{"proc/self/status": f"CapEff:\t{0x4000 if capable else 0:016x}\n"}))
-    assert (finding.state, finding.found) == (state, found)
+    files = {"proc/self/status": f"CapEff:\t{0x1000000 if raises else 0x4000:016x}\n", "proc/swaps": swaps}
+    (finding,) = doctor.locked_memory(host(**files))
+    assert (finding.state, finding.found, finding.means) == (state, found, means)
+    assert finding.remedy == ("" if state == "ok" else unlocked_keys.REMEDY)
 
 
 def test_no_nft(monkeypatch, host):

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from ipsec_dp.databases.sad import Acquire, DeviceFailure, IkeDatagram, OffloadLoss, SendRefusal, UnknownSpi
+from ipsec_dp.databases.sad_events import Acquire, DeviceFailure, IkeDatagram, OffloadLoss, SendRefusal, UnknownSpi
 from ipsec_dp.databases.spd import Spd
 from ipsec_dp.dataplane import Channel, Endpoint, Offload, SaCondition, SaFlag
 from ipsec_dp.gateway.events import ACQUIRE_AGAIN_S, Events

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipsec_dp.databases.sad import Acquire
+from ipsec_dp.databases.sad_events import Acquire
 from ipsec_dp.dataplane import Action, Direction, PolicyRule
 from ipsec_dp.rig.plane import pair, selectors_of
 from tests.unit.sites import to_b

@@ -8,7 +8,7 @@ import pytest
 
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.ike import actions as act
-from ipsec_dp.keying.ike_driver import CALLS_AT_ONCE, TICK_S
+from ipsec_dp.keying.calls import CALLS_AT_ONCE, TICK_S
 from ipsec_dp.keying.initiation import BACKOFF_FIRST_S, Intent
 from tests.doubles.clock import settle
 from tests.doubles.config import PSK, tunnel

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from ipsec_dp.databases.sad import IkeDatagram
+from ipsec_dp.databases.sad_events import IkeDatagram
 from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.host.unreachable import Unreachable
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.effect import Effect
-from ipsec_dp.keying.ike_driver import TICK_S, IkeDriver
+from ipsec_dp.keying.calls import TICK_S
+from ipsec_dp.keying.ike_driver import IkeDriver
 from tests.doubles.clock import settle
 from tests.doubles.config import tunnel
 from tests.unit.sites import to_b

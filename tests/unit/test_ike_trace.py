@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from ipsec_dp.databases.sad import IkeDatagram
+from ipsec_dp.databases.sad_events import IkeDatagram
 from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.ike import actions as act
 from ipsec_dp.ike.strangers import LIMITS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from ipsec_dp.databases.sad import DeviceFailure
+from ipsec_dp.databases.sad_events import DeviceFailure
 from ipsec_dp.dataplane import DROP_NAMES, DROP_SENTENCES, Action, Limits, MemoryDatagram, PolicyRule, counted
 from ipsec_dp.rig.packets import ipv6, udp
 from ipsec_dp.rig.plane import Pair, pair, selector, selectors_of

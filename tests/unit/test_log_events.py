@@ -22,7 +22,7 @@ LOGS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 HANDED_ON = {
     ("gateway/notices.py", "self.fields"),
     ("gateway/notices.py", "fields"),
-    ("keying/ike_driver.py", "fields(event)"),
+    ("keying/ike_events.py", "fields(event)"),
 }
 NOTICES = {"add": 3, "add_of_stranger": 4}  # with so many arguments there is an event
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipsec_dp.config import value_types
-from ipsec_dp.databases.sad import OffloadLoss
+from ipsec_dp.databases.sad_events import OffloadLoss
 from ipsec_dp.dataplane import (
     ALL_OFFLOADS,
     LINK_OFFLOADS,

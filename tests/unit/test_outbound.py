@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from ipsec_dp.databases.sad import Acquire, DeviceFailure
+from ipsec_dp.databases.sad_events import Acquire, DeviceFailure
 from ipsec_dp.dataplane import (
     Action,
     Channel,

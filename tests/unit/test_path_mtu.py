@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from ipsec_dp.databases.sad import SendRefusal
+from ipsec_dp.databases.sad_events import SendRefusal
 from ipsec_dp.host.too_big import TooBig
 from ipsec_dp.ike.actions import ProbeResult
 from ipsec_dp.ipsec.suites import inner_mtu, parse_suite

@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from ipsec_dp.databases.sad import Acquire, IkeDatagram, UnknownSpi
+from ipsec_dp.databases.sad_events import Acquire, IkeDatagram, UnknownSpi
 from ipsec_dp.dataplane import Channel, DataPlane, Encapsulation, Endpoint, MemoryDatagram, PuntKind, SaCondition, SaFlag
 from ipsec_dp.rig.plane import PlaneRig, pair, selectors_of
 from tests.unit.sites import arrive, from_a, padded, seal, to_b

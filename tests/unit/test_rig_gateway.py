@@ -167,7 +167,7 @@ def test_what_cannot_come_is_said_at_once_and_who_waits_for_what():
         before = a.clock.now()
         with pytest.raises(RigError, match=r"cannot come: nothing is to come any more: .*tunnel \"to-a\".*tasks:") as raised:
             a.wait("up", timeout=1e9)
-        assert "IkeDriver._tick > GatewayClock.pause" in str(raised.value)
+        assert "Calls._tick > GatewayClock.pause" in str(raised.value)
         assert a.clock.now() < before + 60
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipsec_dp.databases.sad import ChildSa
+from ipsec_dp.databases.sad_records import ChildSa
 from ipsec_dp.dataplane import Direction, Limits, SaCondition, SaFlag, SaParams
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.inspection import child_sa_status

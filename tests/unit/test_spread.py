@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipsec_dp.databases.sad import ChildSa
+from ipsec_dp.databases.sad_records import ChildSa
 from ipsec_dp.dataplane import Action, Encapsulation, MemoryDatagram, OuterPath, PolicyRule, SaHandle
 from ipsec_dp.ipsec.suites import parse_suite
 from ipsec_dp.rig.packets import checksum, udp

@@ -19,8 +19,17 @@ from ipsec_dp.gateway.upgrade.executable import understood
 from ipsec_dp.gateway.upgrade.messages import MODEL, UpgradeRefused
 from ipsec_dp.gateway.upgrade.stream import FORM, HandOverError
 from ipsec_dp.gateway.verbs import GatewayVerbs
+from tests.unit.giving_site import (  # noqa: F401 - fixtures
+    made_engine,
+    made_given,
+    made_gone,
+    made_noting,
+    made_offered,
+    made_parts,
+    made_successor,
+)
+from tests.unit.test_upgrade_asked import made_started  # noqa: F401 - a fixture
 from tests.unit.test_upgrade_executable import NOBODY, place  # noqa: F401 - a fixture
-from tests.unit.test_upgrade_giving import engine, given, gone, noting, offered, parts, started, successor  # noqa: F401 - fixtures
 
 ROOM = 10  # descriptors, more than an attempt takes
 
@@ -32,7 +41,7 @@ def events(caplog):
     return found[0][1]
 
 
-def refuses(given, caplog, path=None):  # noqa: F811
+def refuses(given, caplog, path=None):
     with pytest.raises(ControlError, match=r"^not upgraded, and everything goes on as before: ") as refused:
         asyncio.run(given.upgrade(path))
     assert events(caplog) == str(refused.value)
@@ -75,7 +84,7 @@ def test_a_program_that_is_not_the_installed_one(given, caplog, place, made, why
     assert why in refuses(given, caplog, place / "ipsec-dp")
 
 
-def test_two_at_once(given, caplog, monkeypatch):  # noqa: F811
+def test_two_at_once(given, caplog, monkeypatch):
     async def both():
         held = asyncio.Event()
 
@@ -98,14 +107,14 @@ def test_two_at_once(given, caplog, monkeypatch):  # noqa: F811
     asyncio.run(both())
 
 
-def test_one_while_something_changes_the_host(given, caplog, noting, started, monkeypatch):  # noqa: F811
+def test_one_while_something_changes_the_host(given, caplog, noting, started, monkeypatch):
     monkeypatch.setattr(giving, "CHANGING_S", 0.01)
     asyncio.run(noting.changing.acquire())
     assert "the host is being changed" in refuses(given, caplog)
     assert noting.notes == []
 
 
-def test_one_during_a_reload(parts, caplog):  # noqa: F811
+def test_one_during_a_reload(parts, caplog):
     async def asked():
         over = asyncio.Event()
 

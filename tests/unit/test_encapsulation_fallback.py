@@ -1,0 +1,77 @@
+"""A tunnel is called anew for its ESP to go in another way, and not while it carries something."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ipsec_dp.ike import actions as act
+from ipsec_dp.keying.encapsulation_fallback import EncapsulationFallback
+from ipsec_dp.keying.encapsulations import Between
+from tests.doubles.clock import FakeClock
+
+from .ike_driver_site import PATH, Double
+
+EVENT = act.Event(act.Kind.NO_UDP, "to-b", b"i" * 8, b"r" * 8, "", "why", origin=act.Origin.OURS)
+BETWEEN = Between(PATH.local.address, PATH.remote.address)
+
+
+def sa(state, **fields):
+    usual = {"role": "initiator", "udp": True, "encapsulation_why": "auto", "spi_i": EVENT.spi_i, "spi_r": EVENT.spi_r}
+    return SimpleNamespace(state=state, path=PATH, **usual | fields)
+
+
+@pytest.fixture
+def done():
+    return Double(nothing_back=True, fell_back=False)
+
+
+@pytest.fixture
+def made(done):
+    def make(*sas, can_call=True, encapsulation="auto"):
+        core: Any = Double(latest=sas)
+        clock: Any = FakeClock()
+
+        class Peers(dict[str, Any]):
+            encapsulations = done
+
+        peers: Any = Peers({"to-b": SimpleNamespace(encapsulation=encapsulation)})
+        calls: Any = SimpleNamespace(intents={"to-b": SimpleNamespace(can_call=can_call)})
+        return EncapsulationFallback(core, peers, calls, clock, leave=done.leave, restart=done.restart)
+
+    return make
+
+
+def test_an_attempt_that_goes_no_further_is_left_and_made_anew(made, done):
+    made(sa("negotiating")).no_udp(EVENT)
+    assert done.calls == [("leave", "to-b"), ("no_way", "to-b", BETWEEN, "why"), ("restart", "to-b")]
+
+
+@pytest.mark.parametrize("sas", [(), (sa("up"), sa("negotiating")), (sa("negotiating", spi_i=bytes(8)),)])
+def test_what_carries_something_and_what_is_over_is_left_alone(made, done, sas):
+    made(*sas).no_udp(EVENT)
+    assert done.calls == []
+
+
+def test_where_nothing_comes_back_it_is_called_anew(made, done):
+    assert made(sa("up")).nothing_back("to-b")
+    assert done.calls == [("nothing_back", "to-b", BETWEEN), ("restart", "to-b")]
+
+
+@pytest.mark.parametrize(
+    ("sas", "how"),
+    [
+        ((), {}),
+        ((sa("negotiating"),), {}),
+        ((sa("up", role="responder"),), {}),
+        ((sa("up", encapsulation_why="nat"),), {}),
+        ((sa("up", udp=False),), {}),
+        ((sa("up"),), {"can_call": False}),
+        ((sa("up"),), {"encapsulation": "udp"}),
+    ],
+)
+def test_who_did_not_call_or_has_no_choice_stays(made, done, sas, how):
+    assert not made(*sas, **how).nothing_back("to-b")
+    assert done.of("restart") == []
