@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ipsec_dp.config import files, model, tables
+from ipsec_dp.config import model, tables
+from ipsec_dp.config.certificate_auth import resolve_certificate
 from ipsec_dp.config.post_quantum import resolve_ppks
 from ipsec_dp.config.quantities import parse_identity
-from ipsec_dp.errors import BadValueError
-from ipsec_dp.ike import certificates
-from ipsec_dp.ike.auth import SecretError
-from ipsec_dp.ike.certificates import CertificateError
-from ipsec_dp.ike.identity import Identity, IdentityError, IdType
 from ipsec_dp.ipsec.suites import parse_suite
-from ipsec_dp.util.text import named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ipsec_dp.config.findings import Place
@@ -27,7 +21,6 @@ if TYPE_CHECKING:
 
 # RFC 7296 §2.15 asks for a secret with as much randomness as the strongest key negotiated; below this nobody has that.
 PSK_OCTETS_SHORT = 16
-IDENTITIES_NAMED = 8
 _SPI_MIN, _SPI_MAX = 0x100, 0xFFFFFFFF
 
 
@@ -70,19 +63,9 @@ def resolve_auth(
             octets=octets,
             material=material,
         )
-    certified = _resolve_certificate(auth, local, (local_id, remote_id), below, named_files)
+    certified = resolve_certificate(auth, local, (local_id, remote_id), below, named_files)
     ppks = resolve_ppks(auth, below, named_files)
     return None if certified is None else replace(certified, ppks=ppks, ppk=auth.ppk or "required")
-
-
-def _material(below: Place, paths: Sequence[Path]) -> bytes:
-    """The fingerprint of files; nothing once something is wrong, for which a finding stands already."""
-    if below.findings.errors:
-        return b""
-    try:
-        return files.content_fingerprint(paths)
-    except BadValueError:
-        return b""
 
 
 def _identities(
@@ -116,98 +99,6 @@ def _check_psk(path: Path, below: Place, named_files: NamedFiles) -> tuple[int, 
             short = f"{path} holds {found.octets} octets, few enough to guess"
             below.warn("psk_file", short, "take e.g.: openssl rand -base64 32")
     return found.octets, found.fingerprint
-
-
-def _resolve_certificate(
-    auth: tables.Auth, local: Address | None, ids: tuple[str | None, str | None], below: Place, named_files: NamedFiles
-) -> model.CertificateAuth | None:
-    missing = [key for key in ("certificate", "private_key", "ca") if not getattr(auth, key)]
-    if auth.certificate is None or auth.private_key is None or not auth.ca:
-        if len(missing) == 3:
-            below.error("", "names no psk_file and no certificate", "write psk_file, or certificate, private_key and ca")
-        else:
-            for key in missing:
-                below.error(key, "is missing", "certificate, private_key and ca belong together")
-        return None
-    base = named_files.base
-    key_file = base / auth.private_key
-    fingerprint = b""
-    try:
-        fingerprint = named_files.private_key(key_file)
-    except BadValueError as error:
-        below.error("private_key", error.wrong, error.right)
-    if auth.revocation == "strict" and not auth.crl:
-        below.error("crl", "is missing under strict revocation", 'name a CRL file, or write revocation = "if-present"')
-    if auth.revocation == "off" and auth.crl:
-        below.warn("crl", 'is not looked at: revocation is "off"', 'write revocation = "if-present" or "strict"')
-    certificate = base / auth.certificate
-    before = below.findings.errors
-    made = model.CertificateAuth(
-        local_id=ids[0],
-        remote_id=ids[1],
-        certificate=below.value("certificate", files.check_readable, certificate, certificate),
-        private_key=key_file,
-        ca=below.values("ca", files.check_readable, (base / name for name in auth.ca)),
-        crl=below.values("crl", files.check_readable, (base / name for name in auth.crl)),
-        revocation=auth.revocation,
-        unique=auth.unique,
-    )
-    if below.findings.errors == before:
-        check_certificates(made, local, below, datetime.now(UTC))
-        material = _material(below, (made.certificate,)) + fingerprint
-        made = replace(made, material=material, ca_material=_material(below, made.ca), crl_material=_material(below, made.crl))
-    return made
-
-
-def _check_address(credential: certificates.Credential, local: Address | None, below: Place) -> None:
-    """Without `local_id` we are the address that we call from; while that is not known, the certificate must hold any at all."""
-    held = credential.identities()
-    addresses = {one.data for one in held if one.type in (IdType.IPV4_ADDR, IdType.IPV6_ADDR)}
-    if addresses if local is None else local.packed in addresses:
-        return
-    holds = named(held, IDENTITIES_NAMED)
-    wrong = f"is missing, so it is {local or 'our address'}, which the certificate does not hold; it holds {holds}"
-    below.error("local_id", wrong, "write one of these as local_id, or take a certificate of that address")
-
-
-def check_certificates(auth: model.CertificateAuth, local: Address | None, below: Place, at: datetime) -> None:
-    """Reports files that hold no certificate, key or CRL, a key that is not the certificate's, an identity that it does not hold
-    (`local`, where none is configured), and what is not valid then."""
-    try:
-        key = certificates.load_private_key(auth.private_key)
-    except SecretError as error:
-        below.error("private_key", str(error), "name the unencrypted RSA, ECDSA, Ed25519 or Ed448 key of the certificate")
-        return
-    try:
-        credential = certificates.Credential(certificates.load_certificates(auth.certificate), key)
-        credential.check_key(auth.private_key, auth.certificate)
-        credential.check_time(at)
-        if auth.local_id is not None:
-            credential.check(Identity.from_text(auth.local_id), at)
-        else:
-            _check_address(credential, local, below)
-    except (CertificateError, IdentityError) as error:
-        below.error("certificate", str(error), "name a valid certificate of private_key that holds local_id")
-    for path in auth.ca:
-        _check_authorities(path, below, at)
-    for path in auth.crl:
-        try:
-            crl = certificates.load_crl(path)
-        except CertificateError as error:
-            below.error("crl", str(error), "name a file with one CRL, PEM or DER")
-            continue
-        why = certificates.not_current(crl, at)
-        if why is not None:
-            below.warn("crl", f"{path}: {why}", "fetch the one that its authority has issued since")
-
-
-def _check_authorities(path: Path, below: Place, at: datetime) -> None:
-    try:
-        for authority in certificates.load_certificates(path):
-            for wrong, right in certificates.remarks(authority, at):
-                below.warn("ca", f"{path}: {wrong}", right)
-    except CertificateError as error:
-        below.error("ca", str(error), "name a PEM file of CA certificates")
 
 
 def resolve_manual(

@@ -20,7 +20,7 @@ from ipsec_dp.util.opening import open_to_read
 from ipsec_dp.util.service_user import service_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ipsec_dp.config.model import ManualSa
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 SECRET_OCTETS_MAX = 64 * 1024
 SECRET = os.O_NOFOLLOW  # how one is opened
-PUBLIC_OCTETS_MAX = 64 * 1024 * 1024  # of a certificate or CRL file that is compared
 _HEX = {ord(digit): int(digit, 16) for digit in "0123456789abcdefABCDEF"}
 _SPACE = frozenset(b" \t\r\n")
 
@@ -74,10 +73,10 @@ def _opened(path: Path, flags: int, ahead: Ahead | None = None) -> Iterator[Open
         os.close(file.descriptor)
 
 
-def check_readable(path: Path) -> Path:
-    """A file that needs no secrecy: it exists and can be read. Raises BadValueError."""
-    with _opened(path, 0):
-        return path
+def read_public(path: Path, most: int, ahead: Ahead | None = None) -> bytes:
+    """The first `most` octets of a file that needs no secrecy. `ahead` as of `open_to_read`. Raises BadValueError."""
+    with _opened(path, 0, ahead) as opened, open(opened.descriptor, "rb", closefd=False) as file:
+        return file.read(most)
 
 
 def _ours(uid: int) -> bool:
@@ -165,33 +164,24 @@ def weigh_key(path: Path, octets: int, ahead: Ahead | None = None) -> WeighedKey
         wipe(key)
 
 
-def content_fingerprint(paths: Iterable[Path]) -> bytes:
-    """What two lists of files that need no secrecy have in common only when they hold the same. Raises BadValueError."""
-    digest = hashlib.blake2b(key=_fingerprint_key, digest_size=32)
-    for path in paths:
-        with _opened(path, 0) as opened, open(opened.descriptor, "rb", closefd=False) as file:
-            octets = file.read(PUBLIC_OCTETS_MAX)
-        digest.update(len(octets).to_bytes(8, "big"))
-        digest.update(octets)
-    return digest.digest()
+class PublicFingerprint:
+    """What two lists of files that need no secrecy have in common only when they hold the same."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.blake2b(key=_fingerprint_key, digest_size=32)
+
+    def add(self, content: bytes) -> None:
+        """What the next file of the list holds."""
+        self._digest.update(len(content).to_bytes(8, "big"))
+        self._digest.update(content)
+
+    def octets(self) -> bytes:
+        return self._digest.digest()
 
 
 def secret_fingerprint(secret: bytearray) -> bytes:
     """What the contents of two secret files have in common only when they are the same."""
     return hashlib.blake2b(secret, key=_fingerprint_key, digest_size=32).digest()
-
-
-def weigh_secret(path: Path, ahead: Ahead | None = None) -> tuple[int, bytes]:
-    """Octets of a secret without the line end an editor leaves, and the fingerprint of the file (as of keys: equal only when the
-    content is). `ahead` and BadValueError as of `read_secret`."""
-    secret = read_secret(path, ahead)
-    try:
-        octets = len(secret)
-        while octets > 0 and secret[octets - 1] in b"\r\n":
-            octets -= 1
-        return octets, secret_fingerprint(secret)
-    finally:
-        wipe(secret)
 
 
 @dataclass(slots=True)

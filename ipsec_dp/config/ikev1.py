@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 from ipsec_dp.config import model
 from ipsec_dp.config.check import tunnel_place
-from ipsec_dp.ike import certificates
-from ipsec_dp.ike.auth import SecretError
 from ipsec_dp.ike.proposal import DEFAULT_ESP, DEFAULT_IKE
 from ipsec_dp.ike.traffic_selectors import proxy_id_of
 
@@ -16,6 +14,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import tables
     from ipsec_dp.config.findings import Findings, Place
+    from ipsec_dp.config.named_files import NamedFiles
 
 AGGRESSIVE_OCTETS = 32  # of a shared key: as many as make guessing hopeless, whatever they are made of
 
@@ -38,7 +37,7 @@ def phase2_texts(table: tables.Esp, version: str) -> tuple[str, ...]:
     return DEFAULT_PHASE2
 
 
-def check_ikev1(tunnel: model.Tunnel, table: tables.Tunnel, place: Place) -> None:
+def check_ikev1(tunnel: model.Tunnel, table: tables.Tunnel, place: Place, named_files: NamedFiles) -> None:
     """Everything that IKEv1 has not, or cannot say."""
     _check_mode(tunnel, table, place)
     if tunnel.ike.version == 2 or tunnel.manual is not None:
@@ -50,7 +49,7 @@ def check_ikev1(tunnel: model.Tunnel, table: tables.Tunnel, place: Place) -> Non
     for sentence in refusals_phase2(tunnel.esp.proposals):
         place.error("esp.proposals", sentence, 'write e.g. "aes256gcm16" or "aes256-sha256-modp2048", or version = "2"')
     check_proxy_ids(tunnel, place)
-    check_auth(tunnel, place)
+    check_auth(tunnel, place, named_files)
     if not table.remote or table.remote == "any":
         place.warn(
             "ike.version",
@@ -98,7 +97,7 @@ def check_proxy_ids(tunnel: model.Tunnel, place: Place) -> None:
             place.error(f"proxy_id #{number}", wrong, 'leave it out, write one port, or version = "2"')
 
 
-def check_auth(tunnel: model.Tunnel, place: Place) -> None:
+def check_auth(tunnel: model.Tunnel, place: Place, named_files: NamedFiles) -> None:
     """Whether both sides can prove by IKEv1 who they are."""
     auth = tunnel.auth
     if auth is None:
@@ -107,13 +106,10 @@ def check_auth(tunnel: model.Tunnel, place: Place) -> None:
         wrong = '"keep" would refuse the renewal of phase 1, which in IKEv1 is another main mode of the same two identities'
         place.error("auth.unique", wrong, 'write "replace" or "never", or version = "2"')
     if isinstance(auth, model.CertificateAuth):
-        from ipsec_dp.ike.v1.proof import method_of_key
+        from ipsec_dp.ike.v1.proof import method_of_octets
 
-        try:
-            key = certificates.load_private_key(auth.private_key)
-        except SecretError:
-            return  # it is told where the key is looked at
-        if method_of_key(key) is None:
+        public = named_files.private_key(auth.private_key).public
+        if public and method_of_octets(public) is None:  # one that cannot be read is told where the key is looked at
             wrong = "IKEv1 has signatures by RSA, and by ECDSA with P-256, P-384 or P-521, and no others"
             place.error("auth.private_key", wrong, 'use such a key and certificate, or version = "2"')
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.config import model, tables
     from ipsec_dp.config.findings import Place
+    from ipsec_dp.config.named_files import NamedFiles
     from ipsec_dp.ike.proposal import Proposal
 
 PREFERRED: Final = "2-preferred"
@@ -51,7 +52,7 @@ def _parsed(parse: Callable[..., tuple[Proposal, ...]], texts: tuple[str, ...], 
         return ()  # it is told where the proposals are looked at
 
 
-def check_preferred(tunnel: model.Tunnel, table: tables.Tunnel, place: Place) -> None:
+def check_preferred(tunnel: model.Tunnel, table: tables.Tunnel, place: Place, named_files: NamedFiles) -> None:
     """What a tunnel cannot have that may fall to IKEv1."""
     if table.ike.version != PREFERRED or tunnel.manual is not None:
         return
@@ -75,4 +76,4 @@ def check_preferred(tunnel: model.Tunnel, table: tables.Tunnel, place: Place) ->
             wrong = "IKEv1 has numbers for none of them, so that the tunnel could not fall to it"
             place.error(key, wrong, f'add e.g. "{example}", or write version = "2"')
     check_proxy_ids(tunnel, place)
-    check_auth(tunnel, place)
+    check_auth(tunnel, place, named_files)

@@ -355,8 +355,8 @@ def resolve_tunnel(table: tables.Tunnel, given: Mapping[str, Any], place: Place,
         packets=resolve_packets(table, proxy_ids, place),
     )
     _check_ends(tunnel, place)
-    check_ikev1(tunnel, table, place)
-    check_preferred(tunnel, table, place)
+    check_ikev1(tunnel, table, place, named_files)
+    check_preferred(tunnel, table, place, named_files)
     check_post_quantum(tunnel, table, place)
     return tunnel
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Self
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from ipsec_dp.config import files
+from ipsec_dp.config.file_keys import PUBLIC, SECRETS
 from ipsec_dp.config.model import PskAuth
 from ipsec_dp.ike.actions import NATT_PORT
 from ipsec_dp.ike.auth import PreSharedKey, SecretError
@@ -21,13 +24,17 @@ from ipsec_dp.ipsec.selectors import ANY_IPV4
 from ipsec_dp.util.opening import Ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+
+    from cryptography.x509 import Certificate, CertificateRevocationList
 
     from ipsec_dp.config.model import CertificateAuth, Config, Tunnel
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
 
+K = TypeVar("K")
+V = TypeVar("V")
 ALIKE_MOST: Final = 16_384  # CHILD_SAs of all tunnels together that there may be for several workers
 
 
@@ -36,36 +43,48 @@ class KeyFiles:
     where `tunnels` are given, whose peers are made in this order."""
 
     def __init__(self, tunnels: Iterable[Tunnel] = ()) -> None:
-        self._ahead = Ahead((os.path.abspath(path) for tunnel in tunnels for path in _shared_keys(tunnel)), files.SECRET)
+        peers = tuple(tunnel for tunnel in tunnels if tunnel.auth is not None)
+        self._secrets = Ahead(os.path.abspath(path) for tunnel in peers for path in SECRETS.of(tunnel))
+        self._public = Ahead(os.path.abspath(path) for tunnel in peers for path in PUBLIC.of(tunnel))
         self._keys: dict[Path, PreSharedKey] = {}
+        self._credentials: dict[tuple[Path, Path], Credential] = {}
+        self._authorities: dict[Path, tuple[Certificate, ...]] = {}
+        self._crls: dict[Path, CertificateRevocationList] = {}
+        self._trusts: dict[object, Trust] = {}
         self._signatures: dict[object, SignatureAuth] = {}
 
     def shared_key(self, path: Path) -> PreSharedKey:
         """As `check` has read it. Raises SecretError, BadValueError."""
         if path not in self._keys:
-            self._keys[path] = _shared_key(path, self._ahead)
+            self._keys[path] = _shared_key(path, self._secrets)
         return self._keys[path]
 
     def signature_auth(self, auth: CertificateAuth, *, sha1: bool) -> SignatureAuth:
         """Raises SecretError, CertificateError."""
         read = auth.certificate, auth.private_key, auth.ca, auth.crl, auth.revocation, sha1
         if read not in self._signatures:
-            self._signatures[read] = _signature_auth(auth, sha1=sha1)
+            credential = _once(self._credentials, (auth.certificate, auth.private_key), self._credential)
+            self._signatures[read] = SignatureAuth(credential, self._trust(auth), sha1)
         return self._signatures[read]
+
+    def _credential(self, named: tuple[Path, Path]) -> Credential:
+        return Credential.from_files(*named, self._public, self._secrets)
+
+    def _trust(self, auth: CertificateAuth) -> Trust:
+        """The same for all that believe the same, as their authorities are, and CRLs, which may be large."""
+        read = auth.ca, auth.crl, auth.revocation
+        if read not in self._trusts:
+            authorities = [_once(self._authorities, path, partial(load_certificates, ahead=self._public)) for path in auth.ca]
+            crls = tuple(_once(self._crls, path, partial(load_crl, ahead=self._public)) for path in auth.crl)
+            self._trusts[read] = Trust(tuple(chain.from_iterable(authorities)), crls, Revocation(auth.revocation))
+        return self._trusts[read]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ahead.close()
-
-
-def _shared_keys(tunnel: Tunnel) -> Iterator[Path]:
-    """The files of a tunnel's PSK and PPKs."""
-    if isinstance(tunnel.auth, PskAuth):
-        yield tunnel.auth.psk_file
-    if tunnel.auth is not None:
-        yield from (ppk.file for ppk in tunnel.auth.ppks)
+        self._secrets.close()
+        self._public.close()
 
 
 def resources_of(config: Config) -> int:
@@ -161,7 +180,7 @@ def _shared_key(path: Path, ahead: Ahead) -> PreSharedKey:
         files.wipe(content)
 
 
-def _signature_auth(auth: CertificateAuth, *, sha1: bool) -> SignatureAuth:
-    authorities = tuple(certificate for path in auth.ca for certificate in load_certificates(path))
-    trust = Trust(authorities, tuple(map(load_crl, auth.crl)), Revocation(auth.revocation))
-    return SignatureAuth(Credential.from_files(auth.certificate, auth.private_key), trust, sha1)
+def _once(known: dict[K, V], key: K, load: Callable[[K], V]) -> V:
+    if key not in known:
+        known[key] = load(key)
+    return known[key]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from ipsec_dp import __version__
 from ipsec_dp.config.difference import ReadError, read_again
 from ipsec_dp.gateway.root_grants import grants_of, named_by
-from ipsec_dp.gateway.root_helper import RootHelper
+from ipsec_dp.gateway.root_requests import RootHelper
 from ipsec_dp.host import HostError, tun
 from ipsec_dp.host.drop import INHERITED, become, capabilities_for, raise_limits
 from ipsec_dp.host.offload_trial import OffloadTrial

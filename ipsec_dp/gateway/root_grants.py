@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ipsec_dp.config import model
 from ipsec_dp.config.difference import ReadAnswer, ReadRequest, answer
+from ipsec_dp.config.file_keys import FILES
 from ipsec_dp.errors import Finding
 from ipsec_dp.host.roots_files import why_not_roots
 from ipsec_dp.keying import wireshark
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from ipsec_dp.config import Config, Tunnel
     from ipsec_dp.gateway.control_place import ControlPlace
     from ipsec_dp.host.roots_files import FileId
     from ipsec_dp.util.service_user import ServiceUser
@@ -51,27 +52,16 @@ class Grants(msgspec.Struct, frozen=True):
     user: tuple[int, int] | None = None  # with its group; None: who the helper is
 
 
-def files_of(tunnels: Iterable[model.Tunnel]) -> frozenset[str]:
+def files_of(tunnels: Iterable[Tunnel]) -> frozenset[str]:
     """All files that tunnels name, by their absolute paths."""
-    found: set[Path] = set()
-    for tunnel in tunnels:
-        match tunnel.auth:
-            case model.PskAuth(psk_file=path):
-                found.add(path)
-            case model.CertificateAuth() as auth:
-                found |= {auth.certificate, auth.private_key, *auth.ca, *auth.crl}
-        if tunnel.auth is not None:
-            found |= {ppk.file for ppk in tunnel.auth.ppks}
-        if tunnel.manual is not None:
-            found |= {tunnel.manual.key_in_file, tunnel.manual.key_out_file}
-    return frozenset(os.path.abspath(path) for path in found)
+    return frozenset(map(os.path.abspath, {path for tunnel in tunnels for path in FILES.of(tunnel)}))
 
 
 def tables_of(directory: Path | None) -> frozenset[str]:
     return frozenset() if directory is None else frozenset(os.path.abspath(directory / table) for table in TABLES)
 
 
-def named_by(configs: Iterable[model.Config]) -> Named:
+def named_by(configs: Iterable[Config]) -> Named:
     """What these name, each with itself."""
     files, tables = set[str](), set[str]()
     for config in configs:
@@ -80,7 +70,7 @@ def named_by(configs: Iterable[model.Config]) -> Named:
     return Named(frozenset(files), frozenset(tables))
 
 
-def grants_of(config: model.Config, control: Path, user: ServiceUser | None = None) -> Grants:
+def grants_of(config: Config, control: Path, user: ServiceUser | None = None) -> Grants:
     named = Named(files_of(config.tunnels), tables_of(config.keylog))
     ids = None if user is None else (user.uid, user.gid)
     return Grants(config.name, str(config.path.absolute()), named, str(control.absolute()), config.control_group, ids)

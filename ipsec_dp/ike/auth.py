@@ -21,7 +21,7 @@ from ipsec_dp.ike.errors import IkeError
 from ipsec_dp.ike.octets import Buffer
 from ipsec_dp.ike.prf import HASHES, prf
 from ipsec_dp.ipsec.transforms import Prf
-from ipsec_dp.util.opening import open_to_read
+from ipsec_dp.util.opening import Ahead, open_to_read
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
@@ -170,10 +170,11 @@ class PreSharedKey:
         self._key[:] = bytes(len(self._key))
 
 
-def read_secret_file(path: str | Path) -> bytes:
-    """Content of a regular file of at most 64 KiB which others can neither read nor write; else SecretError with the reason."""
+def read_secret_file(path: str | Path, ahead: Ahead | None = None) -> bytes:
+    """Content of a regular file of at most 64 KiB which others can neither read nor write; else SecretError with the reason.
+    `ahead` as of `open_to_read`."""
     try:
-        descriptor, guarded = open_to_read(path)
+        descriptor, guarded = open_to_read(path, 0, ahead)
     except OSError as error:
         raise SecretError(f"{path}: {error.strerror}") from None
     with open(descriptor, "rb") as file:

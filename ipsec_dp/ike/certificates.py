@@ -34,7 +34,7 @@ from ipsec_dp.ike.certificate_rules import (
 )
 from ipsec_dp.ike.identity import Identity, IdentityError, IdType, canonical_name
 from ipsec_dp.ike.strangers import LIMITS
-from ipsec_dp.util.opening import opened_to_read
+from ipsec_dp.util.opening import Ahead, opened_to_read
 from ipsec_dp.util.text import named
 
 MAX_FILE: Final = 16 * 1024 * 1024  # octets; CRLs grow large
@@ -84,30 +84,15 @@ class Credential:
     key: PrivateKey = field(repr=False)
 
     @classmethod
-    def from_files(cls, certificate: str | Path, private_key: str | Path) -> "Credential":
-        """The first certificate of the file is ours. CertificateError or SecretError when they cannot be used together."""
-        made = cls(load_certificates(certificate), load_private_key(private_key))
-        made.check_key(private_key, certificate)
+    def from_files(
+        cls, certificate: str | Path, private_key: str | Path, public: Ahead | None = None, secrets: Ahead | None = None
+    ) -> "Credential":
+        """The first certificate of the file is ours. `public`, `secrets`: what is opened with these two files. CertificateError or
+        SecretError when they cannot be used together."""
+        key = load_private_key(private_key, secrets)
+        made = cls(load_certificates(certificate, public), key)
+        check_key(made.certificates[0], public_octets(key.public_key()), private_key, certificate)
         return made
-
-    def check_key(self, private_key: str | Path, certificate: str | Path) -> None:
-        """CertificateError, naming the files, when our certificate holds another key."""
-        if _public_octets(self.key.public_key()) != _public_octets(self.certificates[0].public_key()):
-            raise CertificateError(f"{private_key} is not the key of the certificate in {certificate}")
-
-    def check_time(self, at: datetime) -> None:
-        """CertificateError when our certificate is not valid at that time."""
-        _check_time(self.certificates[0], at)
-
-    def check(self, identity: Identity, at: datetime) -> None:
-        """CertificateError when our own certificate is not valid at that time or does not hold our identity."""
-        _check_time(self.certificates[0], at)
-        if identity_in(self.certificates[0], identity) is None:
-            raise CertificateError(f"our certificate does not hold the identity {identity}; it holds {_held(self.certificates[0])}")
-
-    def identities(self) -> list[Identity]:
-        """Those that our own certificate holds."""
-        return _identities(self.certificates[0])
 
     def encoded(self) -> tuple[bytes, ...]:
         """The DER of each certificate, ours first."""
@@ -117,38 +102,56 @@ class Credential:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def _read(path: str | Path) -> bytes:
+def _read(path: str | Path, ahead: Ahead | None) -> bytes:
     try:
-        with opened_to_read(path) as opened, open(opened.descriptor, "rb", closefd=False) as file:
+        with opened_to_read(path, ahead) as opened, open(opened.descriptor, "rb", closefd=False) as file:
             content = file.read(MAX_FILE + 1)
     except OSError as error:
         raise CertificateError(f"{path}: {error.strerror}") from None
-    if len(content) > MAX_FILE:
-        raise CertificateError(f"{path}: longer than {MAX_FILE} octets")
     return content
 
 
-def load_certificates(path: str | Path) -> tuple[x509.Certificate, ...]:
-    """All certificates of a PEM file, or the one of a DER file."""
-    content = _read(path)
+def _check_length(content: bytes, path: str | Path) -> None:
+    if len(content) > MAX_FILE:
+        raise CertificateError(f"{path}: longer than {MAX_FILE} octets")
+
+
+def load_certificates(path: str | Path, ahead: Ahead | None = None) -> tuple[x509.Certificate, ...]:
+    """All certificates of a PEM file, or the one of a DER file. `ahead` as of `open_to_read`."""
+    return certificates_of(_read(path, ahead), path)
+
+
+def certificates_of(content: bytes, path: str | Path) -> tuple[x509.Certificate, ...]:
+    """One or more, of what a file holds."""
+    _check_length(content, path)
     try:
         return tuple(x509.load_pem_x509_certificates(content)) if _PEM in content else (x509.load_der_x509_certificate(content),)
     except UNREADABLE:
         raise CertificateError(f"{path}: holds no certificate") from None
 
 
-def load_crl(path: str | Path) -> x509.CertificateRevocationList:
-    """The CRL of a PEM or DER file."""
-    content = _read(path)
+def load_crl(path: str | Path, ahead: Ahead | None = None) -> x509.CertificateRevocationList:
+    """The CRL of a PEM or DER file. `ahead` as of `open_to_read`."""
+    return crl_of(_read(path, ahead), path)
+
+
+def crl_of(content: bytes, path: str | Path) -> x509.CertificateRevocationList:
+    """Of what a file holds."""
+    _check_length(content, path)
     try:
         return x509.load_pem_x509_crl(content) if _PEM in content else x509.load_der_x509_crl(content)
     except UNREADABLE:
         raise CertificateError(f"{path}: holds no CRL") from None
 
 
-def load_private_key(path: str | Path) -> PrivateKey:
-    """An unencrypted RSA, ECDSA, Ed25519 or Ed448 key, PEM or DER. SecretError also when others can read the file."""
-    content = read_secret_file(path)
+def load_private_key(path: str | Path, ahead: Ahead | None = None) -> PrivateKey:
+    """An unencrypted RSA, ECDSA, Ed25519 or Ed448 key, PEM or DER. SecretError also when others can read the file. `ahead` as of
+    `open_to_read`."""
+    return private_key_of(read_secret_file(path, ahead), path)
+
+
+def private_key_of(content: bytes | bytearray, path: str | Path) -> PrivateKey:
+    """Of what a file holds. SecretError."""
     try:
         key = load_pem_private_key(content, None) if _PEM in content else load_der_private_key(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: encrypted
@@ -158,7 +161,20 @@ def load_private_key(path: str | Path) -> PrivateKey:
     return key
 
 
-def _public_octets(key: object) -> bytes:
+def check_key(own: x509.Certificate, public: bytes, private_key: str | Path, certificate: str | Path) -> None:
+    """CertificateError, naming the files, when our certificate holds another key than that whose public half this is."""
+    if public != public_octets(own.public_key()):
+        raise CertificateError(f"{private_key} is not the key of the certificate in {certificate}")
+
+
+def check_identity(own: x509.Certificate, identity: Identity) -> None:
+    """CertificateError when our certificate does not hold our identity."""
+    if identity_in(own, identity) is None:
+        raise CertificateError(f"our certificate does not hold the identity {identity}; it holds {_held(own)}")
+
+
+def public_octets(key: object) -> bytes:
+    """Its SubjectPublicKeyInfo (RFC 5280 §4.1). CertificateError for a kind that is not used here."""
     if not isinstance(key, PublicKey):
         raise CertificateError(f"a certificate with {key_text(key)}; {KINDS} can be used")
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -250,7 +266,7 @@ def _key_by_rules(leaf: x509.Certificate) -> PublicKey:
 
 def _verify(received: Sequence[x509.Certificate], identity: Identity, trust: Trust, at: datetime) -> Verified:
     leaf, key = received[0], _key_by_rules(received[0])
-    _check_time(leaf, at)
+    check_time(leaf, at)
     chain = _chain(leaf, received[1:], trust, at)
     if len(chain) > 1:  # from below the anchor, which by itself asks for nothing
         policies.check_policies(chain[-2::-1])
@@ -324,7 +340,8 @@ _END_ENTITY_POLICY: Final = (
 )
 
 
-def _check_time(certificate: x509.Certificate, at: datetime) -> None:
+def check_time(certificate: x509.Certificate, at: datetime) -> None:
+    """CertificateError when it is not valid at that time."""
     fault = authorities.time_fault(certificate, at)
     if fault is not None:
         raise CertificateError(fault)
@@ -343,10 +360,11 @@ def identity_in(certificate: x509.Certificate, identity: Identity) -> Identity |
     nothing. A KEY_ID never is in a certificate.
     """
     wanted = identity.certified()
-    return next((held for held in _identities(certificate) if held.certified() == wanted), None)
+    return next((held for held in identities_in(certificate) if held.certified() == wanted), None)
 
 
-def _identities(certificate: x509.Certificate) -> list[Identity]:
+def identities_in(certificate: x509.Certificate) -> list[Identity]:
+    """All that it holds."""
     held = [Identity(IdType.DER_ASN1_DN, certificate.subject.public_bytes())]
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -363,7 +381,7 @@ def _identities(certificate: x509.Certificate) -> list[Identity]:
 
 
 def _held(certificate: x509.Certificate) -> str:
-    return ", ".join(map(str, _identities(certificate)[:8]))
+    return ", ".join(map(str, identities_in(certificate)[:8]))
 
 
 # --- revocation ------------------------------------------------------------------------------------------------------

@@ -7,13 +7,12 @@ one key), and a restarted gateway's packets are replays to its peer until that o
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING
 
 from ipsec_dp.config import load_manual_keys
-from ipsec_dp.config.files import SECRET
+from ipsec_dp.config.file_keys import SECRETS
 from ipsec_dp.dataplane import Direction, Encapsulation, Limits, OuterPath, SaParams
 from ipsec_dp.keying.status import KeyingStatus
 from ipsec_dp.util.opening import Ahead
@@ -97,8 +96,7 @@ class ManualSas:
         """Brings up those of `tunnels` that have manual keys, by these paths. Raises as `install` of one does."""
         self.paths.update(paths)
         by_hand = [(tunnel, tunnel.manual) for tunnel in tunnels if tunnel.manual is not None]
-        keys = (os.path.abspath(file) for _, manual in by_hand for file in (manual.key_in_file, manual.key_out_file))
-        with contextlib.closing(Ahead(keys, SECRET)) as ahead:
+        with Ahead(os.path.abspath(file) for tunnel, _ in by_hand for file in SECRETS.of(tunnel)) as ahead:
             for tunnel, manual in by_hand:
                 install(
                     self._sad,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,14 +31,13 @@ class OpenedFile(NamedTuple):
 
 
 _helper: Callable[[str, int], int] | None = None
-_helper_ahead: Callable[[Sequence[str], int], Mapping[str, int]] | None = None
+_helper_ahead: Callable[[Sequence[str]], Mapping[str, int]] | None = None
 
 
-def help_by(
-    helper: Callable[[str, int], int] | None, ahead: Callable[[Sequence[str], int], Mapping[str, int]] | None = None
-) -> None:
+def help_by(helper: Callable[[str, int], int] | None, ahead: Callable[[Sequence[str]], Mapping[str, int]] | None = None) -> None:
     """Whom to ask from now on for what this process may not open: by a path and flags. It raises OSError like os.open. `ahead`: of
-    several paths, AHEAD_FILES and AHEAD_OCTETS at the most, those that could be opened, and raises nothing."""
+    several paths, AHEAD_FILES and AHEAD_OCTETS at the most, those that could be opened to read, none by a link at its end; raises
+    nothing."""
     global _helper, _helper_ahead
     _helper, _helper_ahead = helper, ahead
 
@@ -77,12 +76,11 @@ def _is_name(path: str) -> bool:
 
 class Ahead:
     """Files that are read one after the other, of which somebody who helps opens the next ones with the first of them: a question
-    for each takes far longer than the opening. AHEAD_FILES are open at the most. What nobody has read by `close` is closed then."""
+    for each takes far longer than the opening. AHEAD_FILES are open at the most. What nobody has read by `close` is closed then. A
+    context manager."""
 
-    def __init__(self, paths: Iterable[str], flags: int) -> None:
-        """`paths` are absolute, in the order in which they are read, and are looked at when the first one is asked for; `flags` are
-        those of `open_to_read`."""
-        self.flags = flags
+    def __init__(self, paths: Iterable[str]) -> None:
+        """`paths` are absolute, in the order in which they are read, and are looked at when the first one is asked for."""
         self._paths = paths
         self._names: list[str] | None = None
         self._unasked: dict[str, int] = {}  # and where they stand
@@ -90,7 +88,7 @@ class Ahead:
 
     def take(self, path: str) -> int | None:
         """A descriptor, which the caller closes; None: it is to be asked for by itself, and whoever is asked says why it is not
-        opened."""
+        opened, as where it is a link."""
         helper = _helper_ahead  # another thread may give the helper up
         if helper is None:
             return None
@@ -99,7 +97,7 @@ class Ahead:
             self._unasked = {name: place for place, name in enumerate(self._names)}
         if path in self._unasked:
             self.close()  # what was passed over
-            self._opened.update(helper(self._next(self._names, self._unasked[path]), READING | self.flags))
+            self._opened.update(helper(self._next(self._names, self._unasked[path])))
         return self._opened.pop(path, None)
 
     def _next(self, names: Sequence[str], first: int) -> list[str]:
@@ -116,10 +114,16 @@ class Ahead:
         while self._opened:
             os.close(self._opened.popitem()[1])
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 def open_to_read(path: str | os.PathLike[str], flags: int = 0, ahead: Ahead | None = None) -> OpenedFile:
-    """A descriptor of a file, which the caller closes. `ahead`: one of several, by the same flags. Raises OSError, ValueError like
-    os.open."""
+    """A descriptor of a file, which the caller closes. `flags`: 0, or O_NOFOLLOW. `ahead`: it is one of several. Raises OSError,
+    ValueError like os.open."""
     try:
         return OpenedFile(os.open(path, READING | flags))
     except PermissionError:
@@ -130,14 +134,14 @@ def open_to_read(path: str | os.PathLike[str], flags: int = 0, ahead: Ahead | No
         helper = _helper  # another thread may give it up
         if helper is None:
             raise
-        opened = None if ahead is None or ahead.flags != flags else ahead.take(absolute)
+        opened = None if ahead is None else ahead.take(absolute)
         return OpenedFile(helper(absolute, READING | flags) if opened is None else opened)
 
 
 @contextlib.contextmanager
-def opened_to_read(path: str | os.PathLike[str], flags: int = 0) -> Iterator[OpenedFile]:
+def opened_to_read(path: str | os.PathLike[str], ahead: Ahead | None = None) -> Iterator[OpenedFile]:
     """`open_to_read`, closed when left."""
-    file = open_to_read(path, flags)
+    file = open_to_read(path, 0, ahead)
     try:
         yield file
     finally:

@@ -12,7 +12,8 @@ import pytest
 from ipsec_dp.config import load
 from ipsec_dp.config.difference import ReadRequest
 from ipsec_dp.gateway.root_grants import grants_of
-from ipsec_dp.gateway.root_helper import Helper, RootHelper
+from ipsec_dp.gateway.root_helper import Helper
+from ipsec_dp.gateway.root_requests import RootHelper
 
 CONFIG = """
 [gateway]

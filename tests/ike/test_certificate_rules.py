@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from ipsec_dp.ike import certificate_rules, certificates
 from ipsec_dp.ike.auth import SecretError
-from ipsec_dp.ike.certificates import CertificateError, Credential, Trust
+from ipsec_dp.ike.certificates import CertificateError, Trust
 from ipsec_dp.ike.identity import Identity
 from ipsec_dp.ike.strangers import LIMITS
 
@@ -110,11 +110,9 @@ def test_a_key_of_ours_of_another_kind_is_refused_by_name_too(tmp_path):
     made = OpenSsl(tmp_path)
     with pytest.raises(SecretError, match="an X448 key; RSA, ECDSA, Ed25519 and Ed448 keys can be used"):
         certificates.load_private_key(made.key("other", "x448"))
-    credential = Credential(
-        (below_root(x448.X448PrivateKey.generate().public_key()),), certificates.load_private_key(made.key("gw"))
-    )
+    public = certificates.public_octets(certificates.load_private_key(made.key("gw")).public_key())
     with pytest.raises(CertificateError, match="with an X448 key"):
-        credential.check_key("gw.key", "other.crt")
+        certificates.check_key(below_root(x448.X448PrivateKey.generate().public_key()), public, "gw.key", "other.crt")
 
 
 def test_a_key_that_is_not_admitted_is_in_no_chain_and_spoils_none_that_it_stands_beside(monkeypatch):

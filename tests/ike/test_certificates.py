@@ -320,11 +320,13 @@ def test_a_file_too_large_to_be_one_is_not_read_whole(made, monkeypatch):
 
 def test_our_own_certificate_is_checked_for_time_and_identity(made):
     credential = Credential.from_files(made.path("gw.crt"), made.path("gw.key"))
-    credential.check(Identity.from_text(DN), NOW)
+    own = credential.certificates[0]
+    certificates.check_identity(own, Identity.from_text(DN))
+    certificates.check_time(own, NOW)
     with pytest.raises(CertificateError, match="is valid from"):
-        credential.check(Identity.from_text(DN), NOW + timedelta(days=400))
+        certificates.check_time(own, NOW + timedelta(days=400))
     with pytest.raises(CertificateError, match=r"does not hold the identity gwA\.example; it holds"):
-        credential.check(Identity.from_text("gwA.example"), NOW)
+        certificates.check_identity(own, Identity.from_text("gwA.example"))
 
 
 def test_a_private_key_open_to_everybody_or_encrypted_is_refused(made):

@@ -9,8 +9,9 @@ from ipaddress import ip_address
 import pytest
 
 from ipsec_dp.config import CertificateAuth
-from ipsec_dp.config.auth import check_certificates
+from ipsec_dp.config.certificate_auth import check_certificates
 from ipsec_dp.config.findings import Findings
+from ipsec_dp.config.named_files import NamedFiles
 from tests.ike.pki import CA, OpenSsl
 
 NOW = datetime.now(UTC) + timedelta(hours=2)  # later than all that is made here, however long the tests before it run
@@ -24,6 +25,7 @@ def made(tmp_path_factory):
     pki.certificate("gw", "/CN=gw", "ca", "subjectAltName=DNS:gw.example")
     pki.certificate("addressed", "/CN=gw", "ca", "subjectAltName=IP:192.0.2.1,IP:2001:db8::1")
     pki.key("other")
+    pki.path("gw.csr").chmod(0o600)
     pki.crl("crl", "ca")
     return pki
 
@@ -39,7 +41,8 @@ def findings(made, at=NOW, *, certificate="gw.crt", key="gw.key", ca="ca.crt", c
         crl=tuple(made.path(name) for name in crl),
         revocation="if-present",
     )
-    check_certificates(auth, local, found.at('tunnel "t"').below("auth"), at)
+    with NamedFiles(made.directory, {}) as named_files:
+        check_certificates(auth, local, found.at('tunnel "t"').below("auth"), at, named_files)
     return [(each.severity, each.key, each.wrong) for each in found.found]
 
 

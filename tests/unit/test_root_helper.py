@@ -16,12 +16,14 @@ import pytest
 from ipsec_dp.config import load
 from ipsec_dp.config.difference import ReadError, ReadRequest, known
 from ipsec_dp.errors import ControlError
-from ipsec_dp.gateway import privileges, root_helper
+from ipsec_dp.gateway import privileges, root_helper, root_requests
 from ipsec_dp.gateway.control_place import ControlPlace
 from ipsec_dp.gateway.daemon import run
 from ipsec_dp.gateway.privileges import Privileges
 from ipsec_dp.gateway.root_grants import grants_of
-from ipsec_dp.gateway.root_helper import BEGIN, LISTEN, OPEN, OPEN_SEVERAL, READ, REQUEST_OCTETS_MAX, Helper, RootHelper
+from ipsec_dp.gateway.root_helper import Helper
+from ipsec_dp.gateway.root_messages import BEGIN, LISTEN, OPEN, OPEN_SEVERAL, READ, REQUEST_OCTETS_MAX
+from ipsec_dp.gateway.root_requests import RootHelper
 from ipsec_dp.host import HostError
 from ipsec_dp.util import opening
 from ipsec_dp.util.conditions import Conditions
@@ -266,7 +268,7 @@ def test_requests_of_many_threads_take_turns(place):
             return await asyncio.gather(*(asyncio.to_thread(content, helper, place / "t.psk") for _ in range(20)))
 
         assert set(asyncio.run(all_at_once())) == {(place / "t.psk").read_bytes()}
-    assert root_helper.GONE
+    assert root_requests.GONE
 
 
 PPKS = """  [[tunnel.auth.other_ppk]]

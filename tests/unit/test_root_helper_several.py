@@ -12,14 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from ipsec_dp.gateway import root_helper
-from ipsec_dp.gateway.root_helper import OPEN, OPEN_SEVERAL, REQUEST_OCTETS_MAX, RootHelper
+from ipsec_dp.gateway import root_helper, root_requests
+from ipsec_dp.gateway.root_messages import OPEN, OPEN_SEVERAL, REQUEST_OCTETS_MAX
+from ipsec_dp.gateway.root_requests import RootHelper
 from ipsec_dp.host.descriptors import send
-from ipsec_dp.util import opening
 from ipsec_dp.util.opening import AHEAD_FILES, AHEAD_OCTETS
 from tests.doubles.served_root import content, place_below, refused, served
-
-SECRETS = opening.READING | os.O_NOFOLLOW
 
 
 @pytest.fixture
@@ -30,7 +28,7 @@ def place(tmp_path):
 def ahead(helper, *paths):
     """What each of those that were opened holds."""
     found = {}
-    for path, descriptor in helper.open_ahead(list(map(str, paths)), SECRETS).items():
+    for path, descriptor in helper.open_ahead(list(map(str, paths))).items():
         with open(descriptor, "rb") as file:
             assert not os.get_inheritable(descriptor)
             found[Path(path).name] = file.read()
@@ -55,6 +53,7 @@ def test_of_several_it_opens_what_the_configuration_names_and_nothing_else(place
         assert ahead(helper, place / "other.psk") == {}
         assert ahead(helper, place / "t.psk", place / "a.toml").keys() == {"t.psk", "a.toml"}
         assert ahead(helper, place / "t.psk", place / "t.psk") == {}, "each has one name"
+        assert ahead(helper) == {}
         assert refused(helper, place / "other.psk") == errno.EACCES, "and it is told for each why not"
 
 
@@ -85,13 +84,6 @@ def test_nobody_has_more_opened_at_once_than_the_most(place):
 def test_before_it_has_begun_it_opens_none_of_several(place):
     with served(place, begun=False) as helper:
         assert ahead(helper, place / "t.psk") == {}
-
-
-def test_only_secrets_are_opened_with_others(place):
-    """By flags under which no link is followed."""
-    with served(place) as helper:
-        assert helper.open_ahead([str(place / "t.psk")], opening.READING) == {}
-        assert helper.open_ahead([], SECRETS) == {}
 
 
 @contextmanager
@@ -147,8 +139,8 @@ def test_several_have_as_long_as_each_would_have():
     """Where a file system is slow a helper that is late is taken for one that has ended."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with Silent(fileno=ours.detach()) as channel, theirs:
-        assert RootHelper(channel, os.getpid()).open_ahead(["/a", "/b", "/c"], SECRETS) == {}
-        assert channel.waits == 3 * root_helper.ANSWER_S
+        assert RootHelper(channel, os.getpid()).open_ahead(["/a", "/b", "/c"]) == {}
+        assert channel.waits == 3 * root_requests.ANSWER_S
 
 
 def test_where_no_more_descriptors_may_be_on_their_way_that_is_an_error_and_it_goes_on(place, monkeypatch):

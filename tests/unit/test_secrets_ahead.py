@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -14,16 +12,19 @@ from ipsec_dp.databases.pad import KeyFiles, peer_of
 from ipsec_dp.errors import ConfigError
 from ipsec_dp.keying import manual
 from ipsec_dp.keying.manual import ManualSas
-from ipsec_dp.util import opening
+from tests.doubles.asked_helper import asking
 from tests.doubles.served_root import write
 
 HEAD = '[[tunnel]]\nname = "{0}"\nlocal = "192.0.2.1"\nremote = "192.0.2.1{0}"\ninterface = "ipsec{0}"\nencapsulation = "udp"\n'
-SHARED = '[tunnel.auth]\npsk_file = "{0}.psk"\nppk_id = "{0}"\nppk_file = "{0}.ppk"\n'
+SHARED = (
+    '[tunnel.auth]\npsk_file = "{0}.psk"\nppk_id = "{0}"\nppk_file = "{0}.ppk"\n'
+    '[[tunnel.auth.other_ppk]]\nppk_id = "{0} too"\nppk_file = "{0}.too"\n'
+)
 BY_HAND = (
     '[tunnel.manual_unsafe]\nsuite = "aes128gcm16"\nspi_in = 0x100{0}\nspi_out = 0x100{0}\n'
     'key_in_file = "{0}.in"\nkey_out_file = "{0}.out"\n'
 )
-SECRETS = ["1.psk", "1.ppk", "2.in", "2.out", "3.psk", "3.ppk", "4.in", "4.out"]
+SECRETS = ["1.psk", "1.ppk", "1.too", "2.in", "2.out", "3.psk", "3.ppk", "3.too", "4.in", "4.out"]
 
 
 @pytest.fixture
@@ -36,30 +37,10 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def asked(path, monkeypatch):
+def asked(path):
     """The names in each question to a helper, of a process that may open no secret itself."""
-    questions: list[list[str]] = []
-    really = os.open
-
-    def closed(file, flags, *rest, **more):
-        if Path(file).name in SECRETS:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return really(file, flags, *rest, **more)
-
-    def one(file, flags):
-        questions.append([Path(file).name])
-        return really(file, flags)
-
-    def several(files, flags):
-        questions.append([Path(file).name for file in files])
-        return {file: really(file, flags) for file in files}
-
-    monkeypatch.setattr(os, "open", closed)
-    opening.help_by(one, several)
-    before = os.listdir("/proc/self/fd")
-    yield questions
-    opening.help_by(None)
-    assert len(os.listdir("/proc/self/fd")) == len(before), "nothing stays open"
+    with asking(SECRETS) as questions:
+        yield questions
 
 
 def test_of_a_configuration(path, asked):
@@ -72,7 +53,7 @@ def test_of_peers(path, asked):
     asked.clear()
     with KeyFiles(tunnels) as read:
         assert len([peer_of(tunnel, files_read=read) for tunnel in tunnels]) == 2
-    assert asked == [["1.psk", "1.ppk", "3.psk", "3.ppk"]]
+    assert asked == [["1.psk", "1.ppk", "1.too", "3.psk", "3.ppk", "3.too"]]
 
 
 def test_of_keys_that_are_set_by_hand(path, asked, monkeypatch):

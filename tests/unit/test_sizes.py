@@ -18,7 +18,6 @@ LONG = {
     "benchmarks/strangers_messages.py": "every kind of message of a stranger, with all that it is made of",
     "ipsec_dp/ike/certificates.py": "by what a certificate is believed: files, chain, identity, revocation, in the order of use",
     "ipsec_dp/gateway/composition.py": "who is made of what, part by part",
-    "ipsec_dp/gateway/root_helper.py": "one protocol: what a gateway asks, and how it is answered",
     "ipsec_dp/services/path_mtu.py": "what is known of paths, who hears of it, and how it goes to another process",
     "ipsec_dp/rig/memory_host.py": "one host in memory: every part of the interface Host",
     "native/dp.h": "all that Python calls: cffi reads it whole",

@@ -21,7 +21,7 @@ from ipsec_dp.databases.sad_shape import SadShape, StandingSad
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
 from ipsec_dp.gateway.privileges import Privileges
-from ipsec_dp.gateway.root_helper import RootHelper
+from ipsec_dp.gateway.root_requests import RootHelper
 from ipsec_dp.gateway.upgrade import configuration
 from ipsec_dp.gateway.upgrade import sas as carried
 from ipsec_dp.gateway.upgrade.messages import (

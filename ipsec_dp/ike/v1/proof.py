@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     encode_dss_signature,
 )
 from cryptography.hazmat.primitives.constant_time import bytes_eq
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ipsec_dp.ike import certificates
-from ipsec_dp.ike.auth import AuthenticationError
+from ipsec_dp.ike.auth import AuthenticationError, PublicKey
 from ipsec_dp.ike.certificate_rules import MIN_RSA_BITS
 from ipsec_dp.ike.certificates import CertificateError
 from ipsec_dp.ike.peer import SharedKeyAuth, SignatureAuth
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from ipsec_dp.ike.auth import PrivateKey, PublicKey
+    from ipsec_dp.ike.auth import PrivateKey
     from ipsec_dp.ike.identity import Identity
     from ipsec_dp.ike.peer import Peer
     from ipsec_dp.ike.v1.context import IsakmpContext
@@ -54,11 +55,19 @@ _CR_HEADER: Final = 5  # octets: generic header, encoding
 _PRF_OF_HASH: Final = {prf.hash: prf for prf in PRFS}
 
 
-def method_of_key(key: PrivateKey) -> int | None:
-    """How a key signs in IKEv1; None: it cannot."""
-    if isinstance(key, rsa.RSAPrivateKey):
+def method_of_key(key: PrivateKey | PublicKey) -> int | None:
+    """How a key signs in IKEv1, of which this is either half; None: it cannot."""
+    if isinstance(key, rsa.RSAPrivateKey | rsa.RSAPublicKey):
         return Method.RSA
-    return _METHOD_OF_CURVE.get(key.curve.name) if isinstance(key, ec.EllipticCurvePrivateKey) else None
+    if isinstance(key, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey):
+        return _METHOD_OF_CURVE.get(key.curve.name)
+    return None
+
+
+def method_of_octets(public: bytes) -> int | None:
+    """`method_of_key`, of a SubjectPublicKeyInfo."""
+    key = load_der_public_key(public)
+    return method_of_key(key) if isinstance(key, PublicKey) else None
 
 
 def method_of(peer: Peer) -> int:
