@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import signal
 import subprocess
 import threading
 from types import SimpleNamespace
@@ -73,6 +74,16 @@ def test_nobody_changes_the_host_of_a_process_that_goes_on(given, gone, noting, 
     assert asked(given).process == 4711
     assert (gone.left_to, gone.lost) == ([4711], [])
     assert noting.changing.locked(), "who waited for it goes on with nothing"
+
+
+def test_a_signal_is_passed_on_to_a_successor_that_is_alone_and_to_no_other(given, started):
+    heard: list[signal.Signals] = []
+    started.pass_on = heard.append
+    started.take(forwards, goes_on)
+    assert not given.pass_on(signal.SIGHUP)
+    asked(given)
+    assert given.pass_on(signal.SIGTERM)
+    assert heard == [signal.SIGTERM]
 
 
 def test_a_refused_upgrade_lets_others_change_the_host(given, gone, noting, started):
