@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 DESCRIPTORS = 8  # that the event loop and the control socket take
 SWITCH_S = 0.0005  # after which a thread that computes lets the event loop go on; each of its system calls may have to wait so long
+ENDING = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (*ENDING, signal.SIGHUP)  # that a gateway is told something by
 YOUNG = 10_000  # objects that are new, before they are looked through: an IKE SA makes thousands, and holds no cycle
 
 
@@ -56,26 +58,35 @@ async def _serve(
 ) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_fault)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ENDING:
         loop.add_signal_handler(number, gateway.stop, signal.Signals(number).name)
     loop.add_signal_handler(signal.SIGHUP, gateway.start_reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))  # a successor's was kept until now
+    reports = ServiceReports(manager, gateway, clock)
     async with AsyncExitStack() as stack:
         stack.callback(manager.close)
         stack.push_async_callback(gateway.close)
         stack.callback(manager.stopping)
         privileges.watch(loop, stack, gateway.conditions)
-        await (gateway.start() if successor is None else gateway.take_over(successor))
+        stack.callback(reports.close)
+        await (gateway.start() if successor is None else gateway.take_over(successor, reports.lives))
         manager.ready()
-        if manager.asks:
-            reports = loop.create_task(ServiceReports(manager, gateway, clock).run())
-            stack.callback(reports.cancel)
+        reports.lives()
         if successor is not None:
             await gateway.take_file(successor)
         status = await gateway.wait()
         if gateway.left_to is not None:
             manager.hand_over(gateway.left_to)
             privileges.leave()
+            _pass_signals_on(loop, gateway)
         return status
+
+
+def _pass_signals_on(loop: asyncio.AbstractEventLoop, gateway: Gateway) -> None:
+    """To the process that goes on, also when this one has no event loop any more."""
+    for number in SIGNALS:
+        loop.remove_signal_handler(number)
+        signal.signal(number, lambda number, _: gateway.giving.pass_on(signal.Signals(number)))
 
 
 def run(

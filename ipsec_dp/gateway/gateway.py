@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.errors import ControlError, IpsecDpError
 from ipsec_dp.gateway import unlocked_keys
+from ipsec_dp.gateway.asked_reloads import AskedReloads
 from ipsec_dp.gateway.composition import Composition, GatewayFailedError
 from ipsec_dp.gateway.control import ControlServer
-from ipsec_dp.gateway.messages import ReloadRequest
 from ipsec_dp.gateway.substitutes import NO_SUBSTITUTES
-from ipsec_dp.gateway.upgrade.executable import RunningProgram
 from ipsec_dp.gateway.upgrade.giving import Giving
 from ipsec_dp.gateway.upgrade.stream import HandOverError
 from ipsec_dp.gateway.verbs import GatewayVerbs
@@ -32,13 +33,14 @@ from ipsec_dp.util.faults import explained
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from ipsec_dp.config import Config
     from ipsec_dp.gateway.composition import Engine
     from ipsec_dp.gateway.confirmation import Trial, Unconfirmed
     from ipsec_dp.gateway.gateway_log import GatewayLog
+    from ipsec_dp.gateway.messages import UpgradeAnswer
     from ipsec_dp.gateway.substitutes import Substitutes
     from ipsec_dp.gateway.upgrade.taking import Successor
     from ipsec_dp.network.host import Host
@@ -92,8 +94,11 @@ class Gateway:
             gone=self._leave,
             lost=self._lose,
         )
-        self._verbs = GatewayVerbs(self._parts, self._down, self.giving.upgrade)
-        self._program = RunningProgram()
+        self._verbs = GatewayVerbs(self._parts, self._down, self._upgrade)
+        passed_on = partial(self.giving.pass_on, signal.SIGHUP)
+        self._reloads = AskedReloads(
+            self._verbs, self._begin, reloading=substitutes.reloading, stopping=self._stopping_now, passed_on=passed_on
+        )
         self._control: ControlServer | _NoControl = _NoControl()
         if control_path is not None:
             self._control = ControlServer(control_path, self._verbs.table, config.control_group, substitutes.place)
@@ -131,17 +136,19 @@ class Gateway:
         """What is wrong at the moment."""
         return self._parts.host.conditions
 
-    async def tunnels_up(self) -> tuple[int, int]:
-        """How many are, and how many are configured."""
+    async def tunnels_up(self) -> tuple[int, int] | None:
+        """How many are, and how many are configured; None: it is not up, or settles."""
+        if self._parts.engine is None:
+            return None
         up = 0
-        if self._parts.engine is not None:
-            async for tunnel in self._parts.engine.readings.tunnels():
-                up += tunnel.up
+        async for tunnel in self._parts.engine.readings.tunnels():
+            up += tunnel.up
         return up, len(self.config.tunnels)
 
     def loops_pass(self) -> bool:
         """Whether every loop of the data plane has let go of its packets since the last call that said so."""
-        return self._parts.engine is None or self._parts.engine.readings.loops_pass()
+        engine = self._parts.engine or (None if self._successor is None else self._successor.engine)
+        return engine is None or engine.readings.loops_pass()
 
     async def metrics_page(self) -> bytes:
         """As Prometheus reads it, whether it is up or not."""
@@ -166,6 +173,7 @@ class Gateway:
                 raise
             self._touched = True
             raise GatewayFailedError(self._failure) from None
+        self._reloads.release()
 
     def _not_confirmed(self) -> None:
         self._fail("the start was not confirmed")
@@ -243,14 +251,14 @@ class Gateway:
         if len(self.config.tunnels) >= PROGRESS_FROM:
             log.info("starting %d tunnels: %s", len(self.config.tunnels), text, extra=told("gateway_starting"))
 
-    async def take_over(self, successor: Successor) -> None:
-        """`start`, in the place of another process. Raises IpsecDpError; `close` then takes nothing away."""
+    async def take_over(self, successor: Successor, lives: Callable[[float], object]) -> None:
+        """`start`, in the place of another process; `lives`: as it has it. Raises IpsecDpError; `close` then takes nothing away."""
         if not isinstance(self._control, ControlServer):
             raise HandOverError("a gateway without a control socket takes nobody's place")
         self._successor, parts = successor, self._parts
         try:
             with explained("the gateway could not be taken over"):
-                parts.engine = await successor.take(parts, self._stack, self._control)
+                parts.engine = await successor.take(parts, self._stack, self._control, lives)
         except IpsecDpError as error:
             successor.refuse("; ".join(error.lines))
             raise
@@ -269,6 +277,7 @@ class Gateway:
             stopping = self._begin(self._stopping.wait())
             await asyncio.wait((taking, stopping), return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
+        self._reloads.release()
 
     def _begin(self, what: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         task = asyncio.get_running_loop().create_task(what)
@@ -302,27 +311,22 @@ class Gateway:
         waits = self._successor is not None and not self._successor.alone
         return self.left_to is not None or self._given_away or waits
 
+    async def _upgrade(self, path: Path | None) -> UpgradeAnswer:
+        if self.left_to is not None:
+            raise ControlError("another process goes on")
+        with self._reloads.held():
+            return await self.giving.upgrade(path)
+
     # ---- while it is up
 
     def start_reload(self) -> None:
-        """SIGHUP: another program that is installed goes on, and takes over what the file says. Where none is, or it does not,
-        the configuration is read again here. What comes of it is logged."""
-        self._begin(self._reload())
-
-    async def _reload(self) -> None:
-        with self._parts.substitutes.reloading():
-            if self._program.is_replaced and await self._verbs.follow_program():
-                return
-            if self._stopping_now():  # somebody wants that, or nobody has the SAs any more
-                return
-            try:
-                await self._verbs.reload(ReloadRequest())
-            except IpsecDpError as error:
-                log.error("%s", error, extra=told("reload_failed"))
+        """SIGHUP. One before the gateway is there, or while it is handed over, is heard after that, in whichever process."""
+        self._reloads.ask()
 
     def stop(self, why: str) -> None:
-        """Ends `wait`."""
+        """Ends `wait`. Where another process goes on by now it is the one that is meant."""
         log.info("stopping: %s", why, extra=told("gateway_stopping"))
+        self.giving.pass_on(signal.SIGTERM)
         self._stopping.set()
 
     async def _down(self) -> None:

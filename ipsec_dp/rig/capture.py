@@ -30,7 +30,7 @@ MARKER = b"ipsec_dp plaintext marker"
 MARKED_BLOCK = 256  # octets from one marker to the next: any payload of 512 octets holds a whole one
 FRAME_MAX = 1 << 18  # octets: a segmentation-offloaded frame is seen whole
 BUFFER_OCTETS = 64 << 20
-START_SECONDS = 10.0
+START_SECONDS = 20.0
 STOP_SECONDS = 60.0
 
 ETH_P_ALL = 0x0003

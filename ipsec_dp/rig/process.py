@@ -23,8 +23,8 @@ from ipsec_dp.rig import netns
 if TYPE_CHECKING:
     from ipsec_dp.rig.netns import Namespace, TwoSites
 
-UP_SECONDS = 20.0
-DOWN_SECONDS = 10.0
+UP_SECONDS = 40.0  # on a machine with other things to do; otherwise it takes two
+DOWN_SECONDS = 20.0
 POLL_S = 0.05
 
 

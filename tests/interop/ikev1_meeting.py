@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipsec_dp.rig import netns
 from tests.ike.pki import CA, OpenSsl
-from tests.interop.strongswan_meeting import IDENTITIES, TUNNEL, Certificates, Meeting, ping
+from tests.interop.strongswan_meeting import IDENTITIES, TUNNEL, Certificates, Meeting, is_answered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,7 @@ def renew_phase_2(meeting: Meeting, role: str) -> None:
 def settle(meeting: Meeting) -> None:
     """The peer seals by the new pair. Its userspace ESP takes the old outbound SA away before the new one is there: what is to be
     sealed meanwhile is lost in it."""
-    meeting.eventually(lambda: ping(meeting.sites.host_b, netns.HOST_A[0], count=1), "the peer seals by the new pair")
+    meeting.eventually(lambda: is_answered(meeting.sites.host_b, netns.HOST_A[0]), "the peer seals by the new pair")
 
 
 def renew_phase_1(meeting: Meeting, role: str) -> None:

@@ -8,7 +8,6 @@ itself unless a test says so: `bring_up` says who does.
 
 from __future__ import annotations
 
-import re
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.peers.strongswan import StrongSwan
 from ipsec_dp.rig.process import GatewayProcess
+from tests.netns.traffic import echoes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -323,25 +323,21 @@ class Meeting:
         a, b = (hosts[version == 6] for hosts in (netns.HOST_A, netns.HOST_B))
         before = (self.counter("packets_in"), self.counter("packets_out"))
         for source, destination in ((self.sites.host_a, b), (self.sites.host_b, a)):
-            # ping itself waits for the last answers no longer than twice the first one took: the counters below are exact.
-            reached = answers(source, destination, PINGS, 0.01)
-            assert reached, f"{source.label} has no answer from {destination}\n{self.both_logs()}"
+            assert echoes(source, destination, PINGS), f"{source.label} has no answer from {destination}\n{self.both_logs()}"
         carried = tuple(counter + 2 * PINGS for counter in before)
         # A packet is counted a moment after it was passed on, which a busy machine makes a long one.
         self.eventually(lambda: (self.counter("packets_in"), self.counter("packets_out")) == carried, "each packet counted as ESP")
         assert self.lost() == self.lost_early, self.both_logs()
 
 
-def answers(source: Namespace, destination: str, count: int, interval: float) -> int:
-    """How many of `count` echo requests are answered while ping waits."""
-    done = source.run("ping", "-n", "-q", "-c", str(count), "-i", str(interval), "-W", "2", destination, check=False)
-    said = re.search(r" (\d+) received", done.stdout)
-    return 0 if said is None else int(said[1])
-
-
-def ping(source: Namespace, destination: str, count: int = PINGS, interval: float = 0.01) -> bool:
+def ping(source: Namespace, destination: str, count: int = PINGS, *options: str) -> bool:
     """Whether every one of `count` echo requests is answered."""
-    return answers(source, destination, count, interval) == count
+    return echoes(source, destination, count, *options) == count
+
+
+def is_answered(source: Namespace, destination: str) -> bool:
+    """Whether one echo request is answered soon, which it need not be."""
+    return ping(source, destination, 1, "-W", "2")
 
 
 def crossed(meeting: Meeting, path: Path, traffic: Callable[[], object]) -> list[bytes]:

@@ -62,7 +62,7 @@ def test_each_proxy_id_on_demand(meet):
     for version in (0, 1):
         assert ping(meeting.sites.host_a, netns.HOST_B[version]), meeting.both_logs()
         assert len(meeting.children()) == version + 1
-    assert meeting.is_up()
+    meeting.eventually(meeting.is_up, "both agree")
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -138,7 +138,7 @@ def test_the_first_packet_calls_the_peer_and_is_delivered(meet):
     meeting = meet(start="on-demand")
     assert meeting.tunnel()["state"] == "waiting"
     assert ping(meeting.sites.host_a, netns.HOST_B[0])
-    assert meeting.is_up()
+    meeting.eventually(meeting.is_up, "both agree")
 
 
 # --- failures that explain themselves --------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_a_wrong_secret(meet, role):
             meeting.theirs.initiate("net")
         words = (TUNNEL, "shared keys differ", netns.GW_B_OUTER[0])
     meeting.eventually(lambda: said(meeting, *words), f"our log says {words}")
-    assert meeting.down()
+    meeting.eventually(meeting.down, "neither has an SA")
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -174,7 +174,7 @@ def test_no_ike_proposal_in_common(meet, role):
             meeting.theirs.initiate("net")
         words = ("aes256gcm16-prfsha384-ecp384", "peer's: aes128", "key exchange (ours ecp384, peer's modp2048)")
     meeting.eventually(lambda: said(meeting, *words), f"our log says {words}")
-    assert meeting.down()
+    meeting.eventually(meeting.down, "neither has an SA")
 
 
 @pytest.mark.parametrize("role", ROLES)

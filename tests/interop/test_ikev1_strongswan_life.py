@@ -11,7 +11,7 @@ from ipsec_dp.ike.v1.peerings import YOUNG
 from ipsec_dp.rig import netns
 from tests.interop.ikev1_meeting import DEAD_SECONDS, DIES, THEY_CALL, THEY_SEE, end, renew_phase_1, renew_phase_2
 from tests.interop.stream import Stream
-from tests.interop.strongswan_meeting import ROLES, Meeting, Net, ping
+from tests.interop.strongswan_meeting import ROLES, Meeting, Net, is_answered
 from tests.netns.traffic import until
 
 pytestmark = pytest.mark.root
@@ -69,7 +69,7 @@ def test_limits_renew(meet1, whose):
     meeting.bring_up("they" if "our" in whose else "we")
     with Stream(meeting):
         meeting.eventually(lambda: meeting.ours.text().count(told) >= 2, "two renewals", seconds=25)
-    meeting.eventually(lambda: ping(meeting.sites.host_b, netns.HOST_A[0], count=1), "it goes on")
+    meeting.eventually(lambda: is_answered(meeting.sites.host_b, netns.HOST_A[0]), "it goes on")
 
 
 # --- several proxy IDs, deletes --------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def test_one_phase_2_ends_by_either_side(meet1, role):
 def test_on_demand(meet1):
     """A packet brings both phases up. strongSwan receives once it has read message 3, and loses what comes sooner."""
     meeting = meet1(start="on-demand")
-    ping(meeting.sites.host_a, netns.HOST_B[0], count=1)
+    is_answered(meeting.sites.host_a, netns.HOST_B[0])
     meeting.eventually(meeting.is_up, "up")
     meeting.assert_carries()
 

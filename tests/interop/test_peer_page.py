@@ -14,6 +14,7 @@ from ipsec_dp.rig import netns
 from ipsec_dp.rig.netns import Port
 from ipsec_dp.rig.peers.strongswan import StrongSwan
 from ipsec_dp.rig.process import GatewayProcess
+from tests.netns.traffic import echoes
 
 pytestmark = pytest.mark.root
 
@@ -30,8 +31,7 @@ def block(language: str) -> str:
 
 def reaches(source: netns.Namespace, own: str, destination: str) -> bool:
     """Whether each echo request from `own` is answered."""
-    done = source.run("ping", "-n", "-q", "-c", "3", "-i", "0.01", "-W", "2", "-I", own, destination, check=False)
-    return " 3 received" in done.stdout
+    return echoes(source, destination, 3, "-I", own) == 3
 
 
 @pytest.fixture

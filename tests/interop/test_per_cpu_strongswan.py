@@ -56,7 +56,7 @@ def workers_by_cpu(meeting):
 
 def would_have_more(meeting):
     """Packets go for twice as long as it takes until more are asked for, and an exchange behind them is done."""
-    assert ping(meeting.sites.host_a, netns.HOST_B[0], count=20, interval=SOON / 10), meeting.both_logs()
+    assert ping(meeting.sites.host_a, netns.HOST_B[0], 20, "-l", "1", "-i", str(SOON / 10)), meeting.both_logs()
     ike = meeting.ike_spis()
     rekey(meeting, "we", ike=True)
     meeting.eventually(lambda: meeting.is_up() and meeting.has_another_ike_sa(ike), "a new IKE SA")

@@ -16,6 +16,7 @@ from benchmarks.tunnels.variants import BASE
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.peers import PeerError, strongswan
 from ipsec_dp.rig.peers.strongswan import StrongSwan
+from tests.netns.traffic import echoes
 
 pytestmark = pytest.mark.root
 SECONDS = 20.0
@@ -37,11 +38,6 @@ def peers(sites, tmp_path):
     )
     with a, b:
         yield a, b
-
-
-def pings(sites: netns.TwoSites, count: int = 3) -> bool:
-    done = sites.host_a.run("ping", "-n", "-c", str(count), "-i", "0.02", "-W", "2", netns.HOST_B[0], check=False)
-    return f"{count} received" in done.stdout
 
 
 def eventually(condition) -> bool:
@@ -68,7 +64,7 @@ def test_two_negotiate_and_carry_packets_in_esp(sites, peers):
     assert (child["encr-alg"], child["encr-keysize"]) == ("AES_GCM_16", "128")
     assert (child["local-ts"], child["remote-ts"], child["encap"]) == (["10.1.0.0/24"], ["10.2.0.0/24"], "yes")
 
-    assert pings(sites)
+    assert echoes(sites.host_a, netns.HOST_B[0]) == 3
     for peer in (a, b):
         assert eventually(lambda peer=peer: carried(peer) == [("3", "3")])  # none went beside the tunnel
 
@@ -79,7 +75,7 @@ def test_a_rekey_changes_the_spis_and_a_termination_leaves_none(sites, peers):
     (before,) = a.children()
     a.rekey(child="net")
     assert eventually(lambda: len(now := a.children()) == 1 and now[0]["spi-in"] != before["spi-in"])
-    assert pings(sites)
+    assert echoes(sites.host_a, netns.HOST_B[0]) == 3
 
     b.terminate(ike="gw")
     assert b.list_sas() == []

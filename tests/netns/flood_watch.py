@@ -16,6 +16,7 @@ from ipsec_dp.host.steering import Instruction
 from ipsec_dp.ike.octets import Reader
 from ipsec_dp.ike.v2.message import parse_header
 from ipsec_dp.rig import netns
+from tests.netns import used
 from tests.netns.flood import NAT_PORT, flood
 
 if TYPE_CHECKING:
@@ -87,22 +88,15 @@ class Requests:
 
 def busy_s(gateway):
     """Processor time of a gateway's threads until now: the control plane's, and all."""
-    pid = gateway.process.pid
-
-    def spent(path):
-        fields = path.read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100
-
-    return spent(Path(f"/proc/{pid}/task/{pid}/stat")), spent(Path(f"/proc/{pid}/stat"))
+    return used.busy_s(gateway, used.process_of(gateway)), used.busy_s(gateway)
 
 
 def threads_s(gateway):
     """Processor time of a gateway's threads until now, to the nanosecond, by name; "control": all that are not the data plane's."""
     spent: defaultdict[str, float] = defaultdict(float)
-    for task in Path(f"/proc/{gateway.process.pid}/task").iterdir():
-        name = (task / "comm").read_text().strip()
+    for name, ns in used.threads(gateway):
         ours = name == "ike-port" or name.startswith("esp")
-        spent[name if ours else "control"] += int((task / "schedstat").read_text().split()[0]) / 1e9
+        spent[name if ours else "control"] += ns / used.NS_PER_S
     return spent
 
 
@@ -112,11 +106,6 @@ def overflowed(gateway):
         row for row in Path(f"/proc/{gateway.process.pid}/net/snmp").read_text().splitlines() if row.startswith("Udp:")
     )
     return int(values.split()[names.split().index("RcvbufErrors")])
-
-
-def resident(gateway):
-    """Octets of the daemon in memory."""
-    return int(Path(f"/proc/{gateway.process.pid}/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
 
 
 def ike_sa(gateway):

@@ -42,6 +42,7 @@ VOLATILE = ("expires", "valid_life_time", "preferred_life_time", "operstate", "f
 SILENCE_S = 0.05  # after which nothing is on its way; a packet may wait for its neighbour's address
 SETTLED_AT_LAST_S = 2.0  # where something keeps crossing
 POLL_S = 0.005
+ANSWERED_S = 10.0
 
 # The first words of a command that starts as a shell starts it in the background.
 WITH_INTERRUPTS_IGNORED = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
@@ -80,9 +81,14 @@ def run(namespace: Namespace, work: Callable[[], Coroutine[object, object, T]]) 
     return namespace.call(lambda: asyncio.run(work()))
 
 
-def pings(namespace: Namespace, address: str) -> bool:
-    """Whether one echo request to `address` is answered within half a second."""
-    return namespace.run("ping", "-n", "-c", "1", "-W", "0.5", address, check=False).returncode == 0
+def pings(namespace: Namespace, address: str, seconds: float = 0.5) -> bool:
+    """Whether one echo request to `address` is answered in time: for one that may not be."""
+    return namespace.run("ping", "-n", "-c", "1", "-W", f"{seconds:g}", address, check=False).returncode == 0
+
+
+def reaches(namespace: Namespace, address: str) -> bool:
+    """The same for one that is to be answered, however busy the machine is."""
+    return pings(namespace, address, ANSWERED_S)
 
 
 def send_udp(namespace: Namespace, to: tuple[str, int], payload: bytes = b"x", *, source_port: int = 0, mark: int = 0) -> None:

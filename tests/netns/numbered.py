@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NUMBER = struct.Struct("!Q")
 RECEIVE_OCTETS = 1 << 22
-LATE_S = 3.0  # how long whoever forwards may stand still at the end, on a machine with other things to do
+LATE_S = 5.0  # how long whoever forwards may stand still at the end, on a machine with other things to do
 FLOWS_LATE_S = 10.0  # the same where several workers, and a thread for each flow, want a processor
 GAP_S = 0.0004  # between two batches
 BATCH = 4  # packets of one flow in one go, so that aggregates come about
@@ -37,7 +37,7 @@ class Numbered:
         self.refused = 0  # by the sending kernel
         self.arrived: set[int] = set()
         self.repeated = 0
-        self._over = threading.Event()
+        self._over, self._all_sent = threading.Event(), threading.Event()
 
     def lost(self) -> list[int]:
         """Numbers that were sent and did not arrive."""
@@ -51,6 +51,7 @@ class Numbered:
                 self.refused += 1
             self.sent += 1
             time.sleep(pause_s)
+        self._all_sent.set()
 
     def receive(self, receiver: socket.socket) -> None:
         last = time.monotonic()
@@ -58,7 +59,8 @@ class Numbered:
             try:
                 (number,) = NUMBER.unpack(receiver.recv(64))
             except TimeoutError:
-                if self._over.is_set() and (len(self.arrived) == self.sent - self.refused or time.monotonic() - last > LATE_S):
+                whole = len(self.arrived) == self.sent - self.refused
+                if self._all_sent.is_set() and (whole or time.monotonic() - last > LATE_S):
                     return
                 continue
             last = time.monotonic()
@@ -93,7 +95,7 @@ def numbered(near: Namespace, far: Namespace, address: str, *, port: int = 7100,
         finally:
             stream.stop()
             for thread in threads:
-                thread.join(10.0)
+                thread.join(2 * LATE_S)
 
 
 def bound(to: Place) -> socket.socket:
@@ -140,7 +142,8 @@ def flowing(
                 arrived[flow].append(NUMBER.unpack(receivers[flow].recv(2048)[: NUMBER.size])[0])
                 last = time.monotonic()
             except TimeoutError:
-                if over.is_set() and (len(arrived[flow]) == sent[flow] or time.monotonic() - last > FLOWS_LATE_S):
+                whole = len(arrived[flow]) == sent[flow]
+                if stream.all_sent.is_set() and over.is_set() and (whole or time.monotonic() - last > FLOWS_LATE_S):
                     return
 
     def send() -> None:

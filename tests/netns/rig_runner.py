@@ -28,7 +28,7 @@ NAT_ADDRESS = "203.0.113.1"
 LONG = 1400  # octets
 SETTLES_S = 0.5
 SHOWN = 6  # events in a line of the table
-LATE_S = 15.0
+LATE_S = 30.0
 KEYS: dict[str, Callable[[], Any]] = {
     "ec": partial(ec.generate_private_key, ec.SECP256R1()),
     "rsa": partial(rsa.generate_private_key, 65537, 2048),

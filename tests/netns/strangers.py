@@ -228,8 +228,9 @@ def net_of(number: int) -> str:
     return f"10.{64 + high}.{low}.0/24"
 
 
-def auth_flood(crowd: Crowd, kind: str, rate: float, seconds: float, pem: str) -> dict[str, Any]:
-    """So many key exchanges a second, each with an IKE_AUTH request of one kind whose proof is wrong."""
+def auth_flood(crowd: Crowd, kind: str, rate: float, seconds: float, pem: str, patience: float = AGAIN_S) -> dict[str, Any]:
+    """So many key exchanges a second, each with an IKE_AUTH request of one kind whose proof is wrong. `patience`: seconds that the
+    last answers are waited for."""
     root = x509.load_pem_x509_certificate(Path(pem, "root.crt").read_bytes())
     signer = load_pem_private_key(Path(pem, "root.key").read_bytes(), None)
     known = {name: payloads for name, _, payloads in messages.auths((root, signer))}
@@ -261,7 +262,7 @@ def auth_flood(crowd: Crowd, kind: str, rate: float, seconds: float, pem: str) -
         callers[request[:8]] = one
         crowd.send(number, request)
         hear(0.0)
-    deadline = time.monotonic() + AGAIN_S
+    deadline = time.monotonic() + patience
     while callers and time.monotonic() < deadline:
         hear(0.05)
     return {"sent": sent, "answered": answered}

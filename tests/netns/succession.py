@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +16,8 @@ from ipsec_dp.errors import ControlError, NoDaemonError
 from ipsec_dp.gateway import control
 from ipsec_dp.rig.process import GatewayPair
 from tests.netns import upgrade_faults
-from tests.netns.traffic import until
+from tests.netns.traffic import POLL_S, TIMEOUT_S, until
+from tests.netns.used import ended
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,14 +46,6 @@ def reachable(program: tuple[str, ...]) -> tuple[str, ...]:
     return ("sh", "-c", script, "sh", *program)
 
 
-def ended(process: int) -> bool:
-    """Whether nothing of it is left, or nothing but its status."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
 def wait_ended(process: int) -> None:
     until(lambda: ended(process), "the end of a process")
 
@@ -70,9 +64,13 @@ def heirs(program: str) -> list[int]:
     return [process for process, parent in found.items() if parent not in found]
 
 
-def nobody_left(namespace: Namespace) -> None:
-    """What still runs there would be the gateway in the tests that come: it is killed, and this test has failed."""
-    left = namespace.pids()
+def nobody_left(namespace: Namespace, seconds: float = TIMEOUT_S) -> None:
+    """What still runs there would be the gateway in the tests that come: it is killed, and this test has failed. A gateway's helper
+    ends a moment after it, when it hears of that."""
+    left, deadline = namespace.pids(), time.monotonic() + seconds
+    while left and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+        left = namespace.pids()
     for process in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)

@@ -17,7 +17,7 @@ from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.packets import ipv4, ipv6, udp
 from ipsec_dp.rig.process import GatewayPair, ManualPair
 from tests.netns import harness
-from tests.netns.traffic import ping, tcp_both_ways, to_gateway_b, udp_payload, until
+from tests.netns.traffic import echoes, ping, tcp_both_ways, to_gateway_b, udp_payload, until
 
 A, B = netns.GW_A_OUTER, netns.GW_B_OUTER
 KNOWN_SPI = (0x1001).to_bytes(4, "big")
@@ -72,6 +72,17 @@ def drops(gateway):
     return gateway.status()["drops"]
 
 
+def settled(gateways):
+    """The state of gwB, once each has counted what the other one has: a packet is counted a moment after it was passed on."""
+
+    def counts(gateway):
+        (child,) = gateway.status()["tunnels"][0]["children"]
+        return child["packets_in"], child["packets_out"]
+
+    until(lambda: counts(gateways.a) == counts(gateways.b)[::-1], "all of what passed is counted")
+    return state(gateways.b)
+
+
 def next_sequence(packet):
     """The same packet with a sequence number that is still to come: its ICV no longer fits."""
     return packet[:4] + (int.from_bytes(packet[4:8], "big") + 1000).to_bytes(4, "big") + packet[8:]
@@ -101,19 +112,19 @@ CASES = {
 def test_is_dropped_counted_and_changes_nothing(shared_sites, tunnel, case):
     gateways, wrap, esp = tunnel
     reason, spoil = CASES[case]
-    before, counted = state(gateways.b), drops(gateways.b)
+    before, counted = settled(gateways), drops(gateways.b)
     to_gateway_b(shared_sites, *[wrap(spoil(esp[0]))] * 5)
     after = until(lambda: (now := drops(gateways.b))[reason] == counted[reason] + 5 and now, f"5 drops as {reason}")
     assert {name for name in after if after[name] != counted[name]} == {reason}
     assert state(gateways.b) == before
-    ping(shared_sites.host_a, netns.HOST_B[0])
+    assert echoes(shared_sites.host_a, netns.HOST_B[0]) == 3, "and nothing of them is on its way in the next test"
 
 
 def test_a_thousand_datagrams_of_chance(shared_sites, tunnel):
     """Any octets, any length, half of them under the SPI of a real SA: all are dropped, and the tunnel goes on."""
     gateways, wrap, _ = tunnel
     chance = random.Random(50)
-    before, counted = state(gateways.b), sum(drops(gateways.b).values())
+    before, counted = settled(gateways), sum(drops(gateways.b).values())
     junk = [(KNOWN_SPI if i % 2 else b"\x01") + chance.randbytes(chance.randrange(1400)) for i in range(1000)]
     to_gateway_b(shared_sites, *map(wrap, junk))
     until(lambda: sum(drops(gateways.b).values()) == counted + 1000, "a thousand drops")
@@ -128,8 +139,10 @@ def held_back(sites):
     """Nothing of the tunnel arrives at gwB while the block runs; captures and what is put on the link later are not held back."""
     rules = "type filter hook prerouting priority -300; iifname wan meta l4proto { udp, 50 } drop"
     sites.gw_b.run("nft", "-f", "-", stdin=f"table inet held {{\nchain c {{\n{rules}\n}}\n}}\n")
-    yield
-    sites.gw_b.run("nft", "delete", "table", "inet", "held")
+    try:
+        yield
+    finally:
+        sites.gw_b.run("nft", "delete", "table", "inet", "held")
 
 
 def from_elsewhere(wrap, esp):
@@ -160,7 +173,7 @@ def test_authentic_packets_from_another_address_are_taken_and_answered_to_the_co
     assert gateways.b.status()["tunnels"][0]["children"][0]["packets_in"] == child["packets_in"] + 1
     until(lambda: drops(gateways.b)["replay"] == replays + 1, "the second one, counted once")
     until(lambda: "authentic packets come from another address" in gateways.b.text(), "the log line")
-    ping(shared_sites.host_b, netns.HOST_A[0])
+    assert echoes(shared_sites.host_b, netns.HOST_A[0]) == 3
 
 
 def addressed(packet):

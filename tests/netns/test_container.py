@@ -12,7 +12,6 @@ import re
 import shutil
 import signal
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -63,9 +62,9 @@ def kill(gateway):
     """With all that is in its container: it ends with its first process."""
     if gateway.process is None or gateway.process.poll() is not None:
         return
-    pid = gateway.process.pid
-    for first in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        os.kill(int(first), signal.SIGKILL)
+    for first in children(gateway.process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(first, signal.SIGKILL)
     gateway.process.wait()
 
 

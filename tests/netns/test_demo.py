@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -19,6 +18,7 @@ from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.packets import ipv4, udp
 from tests.netns import harness
 from tests.netns.traffic import until
+from tests.netns.used import ended
 
 PARTS = dict(demo.PARTS)
 DEMO = (sys.executable, "-m", "ipsec_dp", "demo")
@@ -126,16 +126,7 @@ def running(tmp_path, name, start=()):
 
 
 def pids_in(namespaces):
-    return {pid for name in namespaces for pid in subprocess.check_output(["ip", "netns", "pids", name], text=True).split()}
-
-
-def alive(pid):
-    """Whether a process still runs: one that nobody has waited for yet does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-    except FileNotFoundError:
-        return False
-    return state not in "ZX"
+    return {int(pid) for name in namespaces for pid in subprocess.check_output(["ip", "netns", "pids", name], text=True).split()}
 
 
 INTERRUPTS = {
@@ -157,7 +148,7 @@ def test_an_interrupt_takes_everything_away(tmp_path, number, start):
         assert process.wait(20) == 1
         assert "interrupted" in said()
         assert netns.owned(process.pid) == []
-        assert not [pid for pid in pids if alive(pid)]
+        assert not [pid for pid in pids if not ended(pid)]
 
 
 def test_a_second_run_takes_away_what_a_killed_one_left(tmp_path):
@@ -172,7 +163,7 @@ def test_a_second_run_takes_away_what_a_killed_one_left(tmp_path):
             until(lambda: "ok     gateways" in said_then(), "gateways of the second run", 30)
             assert all(f"removed {name}, left by a run that was killed" in said_then() for name in left)
             assert netns.owned(first.pid) == []
-            assert not [pid for pid in pids if alive(pid)]
+            assert not [pid for pid in pids if not ended(pid)]
             second.send_signal(signal.SIGINT)
             assert second.wait(20) == 1
             assert netns.owned(second.pid) == []

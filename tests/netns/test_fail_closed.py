@@ -72,7 +72,7 @@ def start_until(gateway, stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_at_any_moment_of_the_start_and_started_again(sites, tmp_path, stage):
     """A stream runs from before the first kill to after the second start; from the guard's first moment on, none of it is seen."""
-    assert all(harness.pings(sites.host_a, b) for _, b in harness.BOTH), "the positive control: it would arrive"
+    assert all(harness.reaches(sites.host_a, b) for _, b in harness.BOTH), "the positive control: it would arrive"
     assert start_until(sites.gw_a, "guard") == -9
     streams = [sites.host_a.spawn("ping", "-i", "0.005", "-q", b) for _, b in harness.BOTH]
 
@@ -143,7 +143,7 @@ def ipv4_udp(source, destination, payload):
 )
 def test_packets_from_the_tunnel_whose_way_back_is_another(sites, tmp_path, everywhere, addresses, arrives):
     """They pass whatever the host's reverse path filter is, but for a filtering host's interface without an IPv4 address."""
-    assert harness.pings(sites.gw_a, netns.HOST_A[0]), "neighbours know each other"
+    assert harness.reaches(sites.gw_a, netns.HOST_A[0]), "neighbours know each other"
     sites.gw_a.sysctl(("net/ipv4/conf/all/rp_filter", everywhere))
     made = harness.tun(sites.gw_a, "ipsec0", addresses)
 

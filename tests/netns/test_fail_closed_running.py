@@ -167,5 +167,5 @@ def test_down_says_what_it_could_not_take_away_and_fails(sites, pair):
     done = sites.gw_a.run(sys.executable, "-m", "ipsec_dp", "down", "--control", str(pair.a.control), check=False)
     assert done.returncode == 1
     assert "stopped, but not everything is taken away: nft -f -: the kernel refuses" in done.stderr
-    assert pair.a.wait(5) == 1
+    assert pair.a.wait(10) == 1
     assert guarded(sites)

@@ -30,7 +30,7 @@ def received(namespace, version, port, send):
         return made
 
     with namespace.call(opened) as sink:
-        harness.pings(namespace, NEAR[version])  # neighbours know each other, or the first ones get lost
+        harness.reaches(namespace, NEAR[version])  # neighbours know each other, or the first ones get lost
         sent = send()
         found = []
         while True:

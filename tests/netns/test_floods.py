@@ -15,8 +15,11 @@ import pytest
 
 from ipsec_dp.rig.process import GatewayPair, IkePair
 from tests.netns.flood import NAT_PORT, flood
-from tests.netns.flood_watch import FLOOD_RATE, NOWHERE, OUTER, OWN_RATE, SHORT_S, lives_through_forged, resident, watching
+from tests.netns.flood_watch import FLOOD_RATE, NOWHERE, OUTER, OWN_RATE, SHORT_S, lives_through_forged, watching
 from tests.netns.traffic import until
+from tests.netns.used import resident
+
+pytestmark = pytest.mark.alone("a flood and the gateway under it want processors, and take them from others")
 
 UP_MOST_S = 10.0
 MEMORY_MOST = 16 << 20  # octets

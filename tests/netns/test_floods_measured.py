@@ -33,11 +33,11 @@ from tests.netns.flood_watch import (
     busy_s,
     lives_through_forged,
     overflowed,
-    resident,
     threads_s,
     watching,
 )
 from tests.netns.traffic import until
+from tests.netns.used import resident
 
 pytestmark = [pytest.mark.slow, pytest.mark.measure, pytest.mark.timeout(1200)]
 

@@ -91,10 +91,10 @@ def test_spoofed_cleartext_does_not_come_in(sites, guard, tmp_path):
 def test_other_traffic_passes(sites, guard):
     guard(A_TO_B)
     for address in netns.GW_B_OUTER:
-        assert harness.pings(sites.gw_a, address)
-        assert harness.pings(sites.host_a, address)
+        assert harness.reaches(sites.gw_a, address)
+        assert harness.reaches(sites.host_a, address)
     for address in netns.GW_A_INNER:
-        assert harness.pings(sites.host_a, address)
+        assert harness.reaches(sites.host_a, address)
     assert counts(sites.gw_a) == {}
 
 
@@ -146,7 +146,7 @@ def test_fragments_that_hide_their_protocol_do_not_leave(sites, guard, tmp_path)
 def test_bypass_before_protect_passes(sites, guard):
     local, remote = NETS[0]
     guard([guarded(R("10.1.0.2"), R("10.2.0.2"), protocol=Range(1, 1), bypass=True), guarded(local, remote)])
-    assert harness.pings(sites.host_a, netns.HOST_B[0])
+    assert harness.reaches(sites.host_a, netns.HOST_B[0])
     with pytest.raises(netns.NetnsError):
         sites.gw_a.run("ping", "-c", "1", "-W", "0.2", "-I", netns.GW_A_INNER[0], netns.HOST_B[0])
 
@@ -154,7 +154,7 @@ def test_bypass_before_protect_passes(sites, guard):
 def test_masquerading_does_not_hide_it(sites, guard, tmp_path):
     nat = "table inet nat { chain post { type nat hook postrouting priority srcnat; oifname wan masquerade; }; }"
     sites.gw_a.run("nft", "-f", "-", stdin=nat)
-    assert harness.pings(sites.host_a, netns.HOST_B[0])
+    assert harness.reaches(sites.host_a, netns.HOST_B[0])
     guard(A_TO_B)
     found = harness.crossed(sites.gw_a, "wan", tmp_path / "x", lambda: [harness.pings(sites.host_a, b) for _, b in harness.BOTH])
     assert found.packets == {}
@@ -163,7 +163,7 @@ def test_masquerading_does_not_hide_it(sites, guard, tmp_path):
 def test_destination_translation_does_not_let_spoofed_cleartext_in(sites, guard):
     chain = "chain pre { type nat hook prerouting priority dstnat; ip daddr 192.0.2.1 icmp type 8 dnat ip to 10.1.0.2; }"
     sites.gw_a.run("nft", "-f", "-", stdin=f"table inet nat {{ {chain}; }}")
-    assert harness.pings(sites.host_b, "192.0.2.1")
+    assert harness.reaches(sites.host_b, "192.0.2.1")
     guard(A_TO_B)
     assert not harness.pings(sites.host_b, "192.0.2.1")
     assert counts(sites.gw_a)["cleartext_in4"] == 1
@@ -186,7 +186,7 @@ def test_survives_the_process_and_is_adopted(sites, guard, tmp_path):
     assert counts(sites.gw_a) == {"cleartext_out4": 1}, "a guard that replaces another goes on counting"
     harness.run(sites.gw_a, GUARD.remove)
     assert harness.run(sites.gw_a, leftovers) == []
-    assert harness.pings(sites.host_a, netns.HOST_B[0])
+    assert harness.reaches(sites.host_a, netns.HOST_B[0])
     harness.run(sites.gw_a, GUARD.remove)
 
 
@@ -223,7 +223,7 @@ def test_replacing_it_opens_no_window(sites, tmp_path, how):
         assert flood.poll() is None
         flood.terminate()
 
-    assert harness.pings(sites.host_a, netns.HOST_B[0]), "the positive control: it would arrive"
+    assert harness.reaches(sites.host_a, netns.HOST_B[0]), "the positive control: it would arrive"
     harness.run(sites.gw_a, lambda: GUARD.apply(A_TO_B, []))
     flood = sites.host_a.spawn(sys.executable, "-c", FLOOD, netns.HOST_B[0])
     until(lambda: counts(sites.gw_a).get("cleartext_out4", 0) > 1000, "the flood dropped")
@@ -247,7 +247,7 @@ def test_everything_protected_still_carries_the_tunnel_and_the_link(sites, guard
             harness.send_udp(sites.gw_a, (address, 4500), b"not marked")
         assert not harness.pings(sites.gw_a, address)
     for address in netns.GW_A_INNER:
-        assert harness.pings(sites.host_a, address)
+        assert harness.reaches(sites.host_a, address)
     for a, b in harness.BOTH:
         assert not harness.pings(sites.host_a, b)
         assert not harness.pings(sites.host_b, a)

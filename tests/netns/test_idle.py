@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayPair, ManualPair
 from tests.netns.traffic import tcp_both_ways
+from tests.netns.used import resident, run_s
 
 WATCHED_S = 5.0
 CPU_PART_MAX = 0.005  # of a core
@@ -25,30 +25,18 @@ def up(shared_sites, tmp_path_factory):
         yield pair
 
 
-def run_s(pid):
-    """Seconds that the threads of a process have run so far, from the scheduler's own count in nanoseconds."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
-
-
-def resident(pid):
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 @pytest.mark.measure
 def test_idle_gateways_take_next_to_no_cpu(up):
-    pids = [gateway.process.pid for gateway in (up.a, up.b)]
-    before, begun = [run_s(pid) for pid in pids], time.monotonic()
+    before, begun = [run_s(gateway) for gateway in (up.a, up.b)], time.monotonic()
     time.sleep(WATCHED_S)
     seconds = time.monotonic() - begun
-    used = [(run_s(pid) - start) / seconds for pid, start in zip(pids, before, strict=True)]
+    used = [(run_s(gateway) - start) / seconds for gateway, start in zip((up.a, up.b), before, strict=True)]
     assert max(used) < CPU_PART_MAX, used
 
 
 @pytest.mark.measure
 def test_resident_memory(up):
-    used = [resident(gateway.process.pid) for gateway in (up.a, up.b)]
+    used = [resident(gateway) for gateway in (up.a, up.b)]
     assert max(used) < RESIDENT_MAX, used
 
 

@@ -12,7 +12,6 @@ import secrets
 import time
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -22,6 +21,7 @@ from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayPair, GatewayProcess, IkePair
 from tests.netns import harness
 from tests.netns.traffic import ping, until
+from tests.netns.used import resident
 
 pytestmark = [pytest.mark.slow, pytest.mark.measure]
 
@@ -155,12 +155,6 @@ def crowd(directory, side, others, tunnels, version="2"):
     file = directory / f"gw{side.upper()}.toml"
     file.write_text(text)
     return file
-
-
-def resident(gateway):
-    """Octets of its memory."""
-    status = Path(f"/proc/{gateway.process.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
 def count_up(gateway):

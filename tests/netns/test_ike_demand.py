@@ -18,7 +18,7 @@ from ipsec_dp.rig.process import GatewayPair, IkePair
 from tests.netns.traffic import kinds_between_sites, ping, tcp_both_ways, until
 
 HOST_B = netns.HOST_B[0]
-ONE_PING = ("ping", "-n", "-q", "-c", "1", "-W", "5")  # its one packet must not be lost
+ONE_PING = ("ping", "-n", "-q", "-c", "1", "-W", "15")  # its one packet must not be lost
 
 
 @pytest.fixture
@@ -83,12 +83,11 @@ def test_a_connection_opened_over_no_tunnel_loses_nothing(shared_sites, pair):
 def test_idle_tunnels_end_and_come_back_with_the_next_packet(shared_sites, pair):
     gateways = pair(esp=('  idle_timeout = "1s"', ""))
     assert "1 received" in shared_sites.host_a.run(*ONE_PING, HOST_B, check=False).stdout
-    first = spis(gateways.a)
     until(lambda: (state(gateways.a), state(gateways.b)) == ("waiting", "waiting"), "both ended")
     assert tunnel(gateways.a)["children"] == []
     assert tunnel(gateways.a)["last_error"] is None
     assert "1 received" in shared_sites.host_a.run(*ONE_PING, HOST_B, check=False).stdout
-    assert spis(gateways.a) != first
+    until(lambda: gateways.a.text().count("IKE SA up [") == 2, "another IKE SA, which may have ended by now")
 
 
 def test_a_peer_that_only_answers_does_not_call(shared_sites, pair):

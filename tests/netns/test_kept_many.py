@@ -29,9 +29,9 @@ from ipsec_dp.util.clock import SystemClock
 from ipsec_dp.util.conditions import Conditions
 from tests.netns import harness
 from tests.netns.foreign import TABLE, Crossing, both_ways, delete_everything, leaks_without_us, nft
-from tests.netns.test_idle import run_s
 from tests.netns.test_many_tunnels import real, tunnel
 from tests.netns.traffic import until
+from tests.netns.used import run_s
 
 COUNT = 10_000
 CLOSED_MS = 250
@@ -76,9 +76,9 @@ def large(shared_sites, tmp_path_factory):
 
 def idle_part(gateway):
     """The part of a core that a gateway takes, by the scheduler's own count."""
-    before, begun = run_s(gateway.process.pid), time.monotonic()
+    before, begun = run_s(gateway), time.monotonic()
     time.sleep(WATCHED_S)
-    return (run_s(gateway.process.pid) - before) / (time.monotonic() - begun)
+    return (run_s(gateway) - before) / (time.monotonic() - begun)
 
 
 @pytest.mark.measure

@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from ipsec_dp.rig import capture, netns
+from tests.netns import harness
 from tests.netns.traffic import until
+from tests.netns.used import ended
 
 
 def test_two_sites_reach_each_other_over_both_ip_versions(sites):
@@ -25,6 +26,7 @@ def test_capture_holds_the_marker_that_crossed_in_clear(sites, tmp_path):
     path = tmp_path / "outer.pcapng"
     with capture.Capture(sites.gw_a, "wan", path) as recording:
         sites.host_a.run("ping", "-c", "2", "-i", "0.01", "-s", "200", "-p", b"sixteen marker!!".hex(), netns.HOST_B[0])
+        harness.settle(sites.gw_a, "wan")  # ping has not waited long for the second answer
         recorded = recording.stop()
     found = capture.scan(path, b"sixteen marker!!")
     assert found.marked == found.packets["icmp"] == 4
@@ -92,14 +94,6 @@ until(lambda: Path(f"/proc/{left}/comm").read_text() == "sleep\\n", "the program
 print(os.getpid(), left, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-
-
-def ended(pid):
-    """The process is gone, or waits for its new parent to take notice."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def test_sweep_removes_what_a_killed_run_left_and_nothing_else(lab):

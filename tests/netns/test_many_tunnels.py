@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 import pytest
 
@@ -20,6 +19,7 @@ from ipsec_dp.rig.process import GatewayProcess
 from tests.netns.numbered import numbered
 from tests.netns.strangers_calls import IkeDelays
 from tests.netns.traffic import until
+from tests.netns.used import busy_s, resident
 
 TURNS = 3
 START_S = 300.0
@@ -61,18 +61,6 @@ def real(side):
         f'[[tunnel.proxy_id]]\nlocal = "{nets[0]}"\nremote = "{nets[1]}"\n'
         f'[tunnel.auth]\nlocal_id = "{side}.example"\nremote_id = "{"ba"["ab".index(side)]}.example"\npsk_file = "all.psk"\n'
     )
-
-
-def resident(gateway):
-    """Octets of the daemon in memory."""
-    text = Path(f"/proc/{gateway.process.pid}/status").read_text()
-    return int(text.partition("VmRSS:")[2].split()[0]) * 1024
-
-
-def busy_s(gateway):
-    """Processor time that the daemon has used until now."""
-    fields = Path(f"/proc/{gateway.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def started(site, directory, tunnels):

@@ -126,8 +126,10 @@ def test_traffic_moves_over_and_back_and_nothing_leaves_in_clear(sites, start, t
         with watched(sites, tmp_path) as crossed:
             since = time.time_ns()
             moves(a, 0)
-            until(lambda: monitor(a)["rtt_ms"], "an answer")
-            assert monitor(a) | {"sent": 0, "lost": 0, "rtt_ms": 0} == {
+            found = until(
+                lambda: (now := monitor(a))["rtt_ms"] and not now["lost_in_a_row"] and now["state"] == "up" and now, "answers"
+            )
+            assert found | {"sent": 0, "lost": 0, "rtt_ms": 0} == {
                 "state": "up",
                 "target": netns.HOST_B[0],
                 "source": netns.GW_A_INNER[0],
@@ -142,7 +144,7 @@ def test_traffic_moves_over_and_back_and_nothing_leaves_in_clear(sites, start, t
             state_is(a, "down")
             state_is(b, "down")
             moves(a, 1)
-            assert [way(sites.gw_a, address) for address in netns.HOST_B] == ["ipsec1", "ipsec1"]
+            until(lambda: [way(sites.gw_a, address) for address in netns.HOST_B] == ["ipsec1", "ipsec1"], "both versions' routes")
             ping(sites.host_a, netns.HOST_B[0])
             status = a.status()["tunnels"]
             assert (
@@ -156,8 +158,8 @@ def test_traffic_moves_over_and_back_and_nothing_leaves_in_clear(sites, start, t
             state_is(a, "up")
             state_is(b, "up")
             moves(a, 0)
-            assert [way(sites.gw_a, address) for address in netns.HOST_B] == ["ipsec0", "ipsec0"]
-            assert a.status()["tunnels"][0]["last_error"] is None
+            until(lambda: [way(sites.gw_a, address) for address in netns.HOST_B] == ["ipsec0", "ipsec0"], "both versions' routes")
+            until(lambda: a.status()["tunnels"][0]["last_error"] is None, "nothing wrong any more")
             assert crossed(since) == set()
     assert [a.terminate(), b.terminate()] == [0, 0]
 

@@ -14,11 +14,12 @@ from ipsec_dp.host.conntrack import KernelFlows
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayPair, ManualPair
 from tests.netns import harness
-from tests.netns.traffic import until
+from tests.netns.traffic import TIMEOUT_S, until
 
 HOST_B = netns.HOST_B[0]
 OUTER_A, OUTER_A6 = netns.GW_A_OUTER
 PORT, SOURCE_PORT = 7000, 5555
+LOST_S = 1.0  # within which one would have arrived
 NAT = """table {family} nat {{
  chain POSTROUTING {{
   type nat hook postrouting priority 100
@@ -46,16 +47,20 @@ class Flow:
     def _socket(family, bound):
         made = socket.socket(family, socket.SOCK_DGRAM)
         made.bind(bound)
-        made.settimeout(1.0)
         return made
 
-    def source_seen(self):
+    def source_seen(self, seconds=TIMEOUT_S):
         """Sends one; the address that it arrived from, or None."""
+        self._there.settimeout(seconds)
         self._here.sendto(b"x", (self._destination, PORT))
         try:
             return self._there.recvfrom(64)[1][0]
         except TimeoutError:
             return None
+
+    def is_lost(self):
+        """Sends one, which does not arrive."""
+        return self.source_seen(LOST_S) is None
 
     def close(self):
         self._here.close()
@@ -97,7 +102,7 @@ def test_a_flow_that_snat_caught_before_the_tunnel_is_named_and_deleting_it_free
             (host, peer) = (ends[version == 6] for ends in (netns.HOST_A, netns.HOST_B))
             deletion = f"conntrack -D -f ipv{version} -p udp -s {host} -d {peer} --sport {SOURCE_PORT} --dport {PORT}"
             assert told.endswith(f"to free it: {deletion}")
-            assert flow.source_seen() is None, "it is dropped as long as the kernel tracks it"
+            assert flow.is_lost(), "it is dropped as long as the kernel tracks it"
             until(lambda: f"WARNING {told}" in pair.a.text(), "it is in the log")
         with gateways(sites, tmp_path, "delete") as pair:
             assert flow.source_seen() == host, "it goes on with its own source"
@@ -120,7 +125,7 @@ def test_a_tunnel_for_everything_deletes_nothing(sites, tmp_path):
         pair.a.start()
         try:
             pair.a.wait_up()
-            assert flow.source_seen() is None
+            assert flow.is_lost()
             assert tracked(sites.gw_a) == 1
         finally:
             pair.a.terminate()
@@ -138,7 +143,7 @@ def test_a_masquerade_rule_that_covers_the_interface_is_named_as_what_it_is(site
         assert flow.source_seen() == netns.HOST_A[0]
     nat(sites.gw_a, f'ip saddr 10.1.0.0/24 oifname != "docker0" snat to {OUTER_A}')
     with gateways(sites, tmp_path, "delete") as pair, flow_of(sites) as flow:
-        assert flow.source_seen() is None
+        assert flow.is_lost()
         (example,) = pair.a.status()["drop_examples"]["policy_none"]
         assert (example["source"], example["destination"]) == (OUTER_A, HOST_B)
         assert (example["protocol"], example["destination_port"], example["interface"]) == ("udp", PORT, "ipsec0")
@@ -149,5 +154,5 @@ def test_a_masquerade_rule_that_covers_the_interface_is_named_as_what_it_is(site
         (told,) = until(lambda: warnings(pair.a), "the connection")
         assert exemption in told
         sites.gw_a.run(*exemption.replace('"', "").split())
-        assert flow.source_seen() is None, "the connection is tracked as it began"
+        assert flow.is_lost(), "the connection is tracked as it began"
         sites.gw_a.run("nft", "delete", "table", "ip", "nat")

@@ -16,7 +16,7 @@ import pytest
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayPair, GatewayProcess, ManualPair
 from tests.netns import harness
-from tests.netns.traffic import udp_both_ways, until
+from tests.netns.traffic import TIMEOUT_S, udp_both_ways, until
 
 A, B = netns.HOST_A[0], netns.HOST_B[0]
 NO_ECHO, ONLY_UDP, DISCARDED, PASSED, NEXT_TO_PASSED = (f"10.2.0.{last}" for last in (3, 4, 5, 17, 20))
@@ -90,7 +90,7 @@ def test_an_earlier_policy_takes_its_part_out_of_a_bypass(sites, up, tmp_path):
 
 
 def test_a_range_bypasses_and_its_neighbour_does_not(sites, up, tmp_path):
-    assert harness.pings(sites.host_a, PASSED)
+    assert harness.reaches(sites.host_a, PASSED)
     passed = seen(sites, tmp_path, lambda: harness.pings(sites.host_a, PASSED))
     assert (passed.tun, passed.wan) == (set(), {"icmp"})
     sealed = seen(sites, tmp_path, lambda: harness.pings(sites.host_a, NEXT_TO_PASSED))
@@ -101,7 +101,7 @@ def test_the_other_side_may_begin_what_bypasses(sites, up, tmp_path):
     """The guards accept it both ways."""
 
     def back():
-        assert sites.host_b.run("ping", "-n", "-c", "1", "-W", "2", "-I", PASSED, A, check=False).returncode == 0
+        assert sites.host_b.run("ping", "-n", "-c", "1", "-W", "10", "-I", PASSED, A, check=False).returncode == 0
 
     found = seen(sites, tmp_path, back)
     assert (found.tun, found.wan) == (set(), {"icmp"})
@@ -125,7 +125,7 @@ def refused(sites, address):
 
     def ask():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-            asking.settimeout(2)
+            asking.settimeout(TIMEOUT_S)
             asking.connect((address, 9999))
             asking.send(b"x")
             try:
@@ -151,9 +151,15 @@ def test_an_error_about_protected_traffic_comes_through_the_tunnel(sites, up, tm
 def test_forwarded_fragments_of_what_bypasses_by_port_do_not_leave_in_clear(sites, up, tmp_path):
     """No rule of the kernel's can match ports that are not there: the first fragment is dropped, the others are sealed."""
     before = drops(up.a, "policy_bypass")
-    found = seen(sites, tmp_path, lambda: harness.send_udp(sites.host_a, (B, 7000), bytes(4000)))
+    sealed = up.a.status()["traffic"]["packets_out"]
+
+    def fragments():
+        harness.send_udp(sites.host_a, (B, 7000), bytes(4000))
+        until(lambda: drops(up.a, "policy_bypass") == before + 1, "the first fragment is counted")
+        until(lambda: up.a.status()["traffic"]["packets_out"] >= sealed + 2, "the others are sealed")
+
+    found = seen(sites, tmp_path, fragments)
     assert found.wan == {"esp-udp"}
-    until(lambda: drops(up.a, "policy_bypass") == before + 1, "the first fragment is counted")
 
 
 @pytest.mark.parametrize(

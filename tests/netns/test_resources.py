@@ -5,18 +5,18 @@ hostA eth0 -- lan gwA wan == wan gwB lan -- eth0 hostB
 
 from __future__ import annotations
 
-import secrets
 from functools import partial
 
 import pytest
 
 from ipsec_dp.rig import netns
-from ipsec_dp.rig.process import GatewayProcess
+from tests.netns.from_texts import gateways_of, negotiate
 from tests.netns.numbered import bound, numbered_flows
 from tests.netns.traffic import ping, tcp_both_ways, until
 
 FLOWS = 12  # each to an address of its own: by addresses a flow finds its worker
 PORT = 7100
+KEYS = ("t.psk",)
 EVERYBODY = 128
 STREAM_S = 3.0
 WINDOW = 50  # packets of one stream on their way at the most
@@ -47,22 +47,10 @@ def addresses(shared_sites):
 
 @pytest.fixture
 def gateways(shared_sites, tmp_path, addresses, request):
-    key = tmp_path / "t.psk"
-    key.touch(mode=0o600)
-    key.write_text(secrets.token_hex(32))
-    made = []
     workers, esp = request.param
-    for side, namespace, count in (("a", shared_sites.gw_a, workers[0]), ("b", shared_sites.gw_b, workers[1])):
-        file = tmp_path / f"gw{side.upper()}.toml"
-        file.write_text(configuration(side, count, esp))
-        made.append(GatewayProcess(namespace, file))
+    made = gateways_of(shared_sites, tmp_path, [configuration(*each, esp) for each in zip("ab", workers, strict=True)], KEYS)
     try:
-        for gateway in made:
-            gateway.start()
-        for gateway in made:
-            gateway.wait_up()
-        for gateway in made:
-            gateway.wait_negotiated()
+        negotiate(made)
         yield made
         assert [gateway.terminate() for gateway in made] == [0, 0]
     finally:

@@ -134,7 +134,7 @@ def test_what_is_asked_in_a_namespace_can_be_awaited():
         namespace = lab.namespace("awaited", forwarding=True)
         namespace.ip("link add wan type veth peer name far", "address add 192.0.2.1/24 dev wan", "link set wan up")
         turns, *answers = asyncio.run(asked(namespace))
-    assert turns > 10
+    assert turns > 3, "one that stands still has two"
     assert answers == ["waiting", "a", []]
 
 

@@ -123,6 +123,7 @@ def test_df_of_each_socket_on_ipv4(sites, pair, kind, tmp_path):
         path = tmp_path / str(size)
         with capture.Capture(sites.gw_a, "wan", path) as recording:
             target.sendto(bytes(size), to)
+            harness.settle(sites.gw_a, "wan")  # once the neighbour is known
             recording.stop()
         (packet,) = (packet for _, packet in capture.read(path) if packet[0] == 0x45 and len(packet) > size)
         assert bool(packet[6] & 0x40) == (target is made.receive)

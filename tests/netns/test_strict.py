@@ -73,7 +73,7 @@ def test_a_route_of_somebody_elses_is_told_and_strict_closes_it(sites, second, t
         until(lambda: f"WARNING {text}" in gateway.text(), "it is in the log")
         assert left(sites, tmp_path / "narrowed") == kinds
         assert came(sites, tmp_path / "in") is (strict == "false")
-        assert harness.pings(sites.host_a, netns.GW_A_INNER[0]), "the network of a fixed address is on this side"
+        assert harness.reaches(sites.host_a, netns.GW_A_INNER[0]), "the network of a fixed address is on this side"
         sites.gw_a.ip(f"route delete {NET_B}")
         until(lambda: not [each for each in gateway.status()["warnings"] if "second" in each], "no warning any more")
         assert left(sites, tmp_path / "after") == set()

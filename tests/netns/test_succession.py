@@ -36,5 +36,14 @@ def test_a_gateway_that_a_test_has_left_behind_fails_that_test_and_not_the_next(
     process = namespace.spawn("sleep", "60")
     until(lambda: namespace.pids() == [process.pid], "the program in its namespace")
     with pytest.raises(AssertionError, match=rf"gwA: \[{process.pid}\]"):
-        nobody_left(namespace)
+        nobody_left(namespace, seconds=0.1)
     assert process.wait(10) == -signal.SIGKILL
+
+
+def test_what_ends_by_itself_a_moment_later_is_not_left_behind(lab):
+    """As the helper does, which hears of its gateway's end."""
+    namespace = lab.namespace("gwA")
+    process = namespace.spawn("sleep", "0.5")
+    until(lambda: namespace.pids() == [process.pid], "the program in its namespace")
+    nobody_left(namespace)
+    assert process.wait(10) == 0

@@ -12,7 +12,8 @@ import pytest
 
 from ipsec_dp.ipsec.transforms import GROUPS
 from tests.netns.traffic import until
-from tests.netns.under_attack import FULL, STATUS_MOST_S, StatusDelays, busy_s, hub, printed, rekey_pauses
+from tests.netns.under_attack import FULL, STATUS_MOST_S, StatusDelays, hub, printed, rekey_pauses
+from tests.netns.used import busy_s
 
 REKEY_S = 1.15
 LATE_S = 0.5
@@ -30,6 +31,7 @@ FLOODS: dict[str, tuple[str, dict[str, object], int]] = {  # what strangers do, 
 RATE = 100.0
 
 
+@pytest.mark.alone("how late others are served is judged")
 @pytest.mark.parametrize(
     ("flood", "tunnels", "seconds"),
     [

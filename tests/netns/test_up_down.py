@@ -18,7 +18,7 @@ from ipsec_dp.gateway import control
 from ipsec_dp.rig import capture, netns
 from ipsec_dp.rig.process import GatewayProcess
 from tests.netns import harness, held
-from tests.netns.traffic import ping, tcp_both_ways, udp_both_ways, udp_payload, until
+from tests.netns.traffic import echoes, ping, tcp_both_ways, udp_both_ways, udp_payload, until
 
 IPSEC_DP = (sys.executable, "-m", "ipsec_dp")
 
@@ -202,7 +202,8 @@ def conforms(value, shape, where="status"):
 def test_status_has_every_field(sites, pair):
     pair.start()
     for address in netns.HOST_B:
-        ping(sites.host_a, address, "-i", "0.3")
+        assert echoes(sites.host_a, address) == 3
+    until(lambda: pair.a.status()["tunnels"][0]["children"][0]["packets_in"] == 6, "each is counted, a moment after it passed")
     done = cli(pair.a, "status", "--json")
     assert done.returncode == 0
     status = json.loads(done.stdout)

@@ -31,7 +31,8 @@ CREDENTIALS = struct.Struct("3i")  # struct ucred: process, user, group
 
 
 class Manager:
-    """A service manager's socket: what it was told but for how it is and that it lives, and by which process."""
+    """A service manager's socket: what it was told but for how it is, and by which process; `beats`: how much of that it had heard
+    when a process said for the first time that it lives."""
 
     def __init__(self, path):
         self.address = path / "notify"
@@ -41,6 +42,7 @@ class Manager:
         self._socket.bind(str(self.address))
         self.address.chmod(0o777)  # as systemd's is: the gateway's user reaches it
         self._heard = []
+        self.beats = {}
 
     def close(self):
         self._socket.close()
@@ -50,8 +52,11 @@ class Manager:
             while True:
                 text, ancillary, *_ = self._socket.recvmsg(4096, socket.CMSG_SPACE(CREDENTIALS.size))
                 ((_, _, data),) = ancillary
-                if not text.startswith((b"STATUS=", b"WATCHDOG=")):
-                    self._heard.append((CREDENTIALS.unpack(data)[0], text.decode().partition("\n")[0]))
+                process = CREDENTIALS.unpack(data)[0]
+                if text.startswith(b"WATCHDOG="):
+                    self.beats.setdefault(process, len(self._heard))
+                elif not text.startswith(b"STATUS="):
+                    self._heard.append((process, text.decode().partition("\n")[0]))
         return self._heard
 
 
@@ -88,7 +93,8 @@ def listens(namespace):
 def test_a_reload_after_an_installation_goes_on_in_another_process(sites_opened_again, tmp_path, manager, package):
     sites = sites_opened_again
     pair = Upgraded(sites, tmp_path, PAIRS["IKEv2, UDP"])
-    program = "env", f"NOTIFY_SOCKET={manager.address}", f"PYTHONPATH={package.parent}", *type(pair.a).program
+    asks = f"NOTIFY_SOCKET={manager.address}", "WATCHDOG_USEC=30000000"
+    program = "env", *asks, f"PYTHONPATH={package.parent}", *type(pair.a).program
     pair.a.program = reachable(program)
     pair.a.config.write_text(f"{pair.a.config.read_text()}\n[metrics]\n")
     with started(pair):
@@ -102,8 +108,10 @@ def test_a_reload_after_an_installation_goes_on_in_another_process(sites_opened_
             assert [(who, said) for who, said in manager.heard()[1:]] == [(first, "RELOADING=1"), (first, "READY=1")]
             reinstall(package)
             os.kill(first, signal.SIGHUP)
+            until(lambda: "handing over to version" in pair.a.text(), "an upgrade")
+            os.kill(first, signal.SIGHUP)  # by somebody else
+            until(lambda: len(manager.heard()) == 9, "the word of who goes on, and its reload", 60.0)
             assert pair.a.wait(60) == 0
-            until(lambda: len(manager.heard()) == 7, "the word of who goes on")
             (*_, told) = manager.heard()[3:6]
             pair.processes.append(int(told[1].removeprefix("MAINPID=")))
             (then,) = pair.processes
@@ -112,7 +120,10 @@ def test_a_reload_after_an_installation_goes_on_in_another_process(sites_opened_
                 (first, "READY=1"),
                 (first, f"MAINPID={then}"),
                 (then, "READY=1"),
+                (then, "RELOADING=1"),
+                (then, "READY=1"),
             ]
+            assert manager.beats[then] == 6, "it lives as soon as it is the service, and before it is ready"
             pair.answers()
             flows(there)
         assert there.lost() == []

@@ -7,15 +7,14 @@ hostA eth0 -- lan gwA wan == wan gwB lan -- eth0 hostB
 from __future__ import annotations
 
 import contextlib
-import secrets
 from functools import partial
 
 import pytest
 
 from ipsec_dp.errors import ControlError
 from ipsec_dp.rig import netns
-from ipsec_dp.rig.process import GatewayProcess
 from tests.netns import test_resources, test_workers
+from tests.netns.from_texts import gateways_of, negotiate
 from tests.netns.numbered import bound, flowing
 from tests.netns.succession import Succession
 from tests.netns.test_resources import children, of_all_workers, use_until_whole
@@ -47,22 +46,10 @@ def ends(sites_opened_again):
 @contextlib.contextmanager
 def running(sites, directory, texts, keys):
     """gwA, which is to go on in other processes, and gwB; `texts`: what their files say."""
-    for key in keys:
-        (directory / key).touch(mode=0o600)
-        (directory / key).write_text(secrets.token_hex(32))
-    made = []
-    for name, namespace, text in zip(("gwA", "gwB"), (sites.gw_a, sites.gw_b), texts, strict=True):
-        (directory / f"{name}.toml").write_text(text)
-        made.append(GatewayProcess(namespace, directory / f"{name}.toml"))
-    a, b = made
+    a, b = made = gateways_of(sites, directory, texts, keys)
     try:
         with Succession(a) as upgraded:
-            for gateway in made:
-                gateway.start()
-            for gateway in made:
-                gateway.wait_up()
-            for gateway in made:
-                gateway.wait_negotiated()
+            negotiate(made)
             yield upgraded
             assert b.terminate() == 0
     finally:
@@ -120,7 +107,7 @@ def test_a_child_sa_for_each_worker_goes_on_with_its_flows(sites_opened_again, t
     sites = sites_opened_again
     hosts = (sites.host_a, netns.HOST_A[0]), (sites.host_b, netns.HOST_B[0])
     texts = [test_resources.configuration(side, workers, "") for side in "ab"]
-    with running(sites, tmp_path, texts, ("t.psk",)) as upgraded:
+    with running(sites, tmp_path, texts, test_resources.KEYS) as upgraded:
         use_until_whole(sites, upgraded.a, workers)
         there = {near: (near, (far, PORT)) for near, far in ends}
         back = {far: (far, (near, PORT)) for near, far in ends}
@@ -155,8 +142,7 @@ def test_tunnels_of_several_workers_go_on(sites_opened_again, tmp_path, encapsul
     their workers, though a gateway that starts with the file of now would give them others. Another number of them is refused."""
     sites = sites_opened_again
     texts = [test_workers.configuration(side, 3, encapsulation, "all") for side in "ab"]
-    keys = [f"t{number}.psk" for number in range(len(test_workers.PORTS))]
-    with running(sites, tmp_path, texts, keys) as upgraded:
+    with running(sites, tmp_path, texts, test_workers.KEYS) as upgraded:
         there = {port: (netns.HOST_A[0], (netns.HOST_B[0], port)) for port in test_workers.FLOWS}
         head, first, second, *rest = texts[0].split("[[tunnel]]\n")
         now = "[[tunnel]]\n".join([head, second, first, *rest])

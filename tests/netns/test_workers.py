@@ -8,19 +8,19 @@ packets at workers that do not own them.
 
 from __future__ import annotations
 
-import secrets
 import time
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from ipsec_dp.rig import netns
-from ipsec_dp.rig.process import GatewayProcess
+from tests.netns.from_texts import gateways_of, negotiate
 from tests.netns.numbered import numbered_flows
 from tests.netns.traffic import ping, tcp_both_ways, udp_both_ways, until
+from tests.netns.used import run_s
 
 PORTS = ('protocol = "udp"\n{far}_ports = "7000-7009"\n', 'protocol = "udp"\n{far}_ports = "7010-7019"\n', "")
+KEYS = tuple(f"t{number}.psk" for number in range(len(PORTS)))
 FLOWS = (7000, 7010, 7020)  # one of each tunnel
 STREAM_S = 4.0
 WATCHED_S = 3.0
@@ -46,20 +46,9 @@ def configuration(side, workers, encapsulation, offloads, esp=""):
 
 def start(sites, directory, workers, encapsulation="udp", offloads="all", esp=""):
     """Both gateways, negotiated; `workers` of A and B."""
-    for number in range(len(PORTS)):
-        key = directory / f"t{number}.psk"
-        key.touch(mode=0o600)
-        key.write_text(secrets.token_hex(32))
-    gateways = []
-    for side, namespace, count in (("a", sites.gw_a, workers[0]), ("b", sites.gw_b, workers[1])):
-        file = directory / f"gw{side.upper()}.toml"
-        file.write_text(configuration(side, count, encapsulation, offloads, esp))
-        gateways.append(GatewayProcess(namespace, file))
-        gateways[-1].start()
-    for gateway in gateways:
-        gateway.wait_up()
-    for gateway in gateways:
-        gateway.wait_negotiated()
+    texts = [configuration(side, count, encapsulation, offloads, esp) for side, count in zip("ab", workers, strict=True)]
+    gateways = gateways_of(sites, directory, texts, KEYS)
+    negotiate(gateways)
     return gateways
 
 
@@ -126,7 +115,7 @@ def test_rekeys_under_traffic_lose_and_reorder_nothing(shared_sites, gateways):
     before = spis(gateways[0])
     sent, arrived = streamed(shared_sites.host_a, shared_sites.host_b, (netns.HOST_A[0], netns.HOST_B[0]))
     assert {port: list(range(count)) for port, count in sent.items()} == arrived
-    assert spis(gateways[0]).isdisjoint(before)
+    until(lambda: spis(gateways[0]).isdisjoint(before), "a rekey of each")
 
 
 def spis(gateway):
@@ -150,16 +139,12 @@ def test_ike_behind_its_marker_reaches_the_control_plane(gateways):
     assert gateways[1].status()["traffic"]["ike_in"] > 0
 
 
-def run_s(pid):
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9
-
-
 def at_rest(gateways):
     """Tells, each time that it is asked, whether no thread of theirs has run since the time before."""
     seen = []
 
     def rests():
-        seen.append([run_s(gateway.process.pid) for gateway in gateways])
+        seen.append([run_s(gateway) for gateway in gateways])
         return len(seen) > 1 and seen[-1] == seen[-2]
 
     return rests
@@ -170,8 +155,8 @@ def at_rest(gateways):
 def test_idle_workers_take_next_to_no_cpu(shared_sites, gateways):
     tcp_both_ways(shared_sites.host_a, shared_sites.host_b, netns.HOST_B[0], 1 << 20)
     until(at_rest(gateways), "threads that sleep")
-    before, begun = [run_s(gateway.process.pid) for gateway in gateways], time.monotonic()
+    before, begun = [run_s(gateway) for gateway in gateways], time.monotonic()
     time.sleep(WATCHED_S)
     seconds = time.monotonic() - begun
-    used = [(run_s(gateway.process.pid) - start) / seconds for gateway, start in zip(gateways, before, strict=True)]
+    used = [(run_s(gateway) - start) / seconds for gateway, start in zip(gateways, before, strict=True)]
     assert max(used) < 0.01, used

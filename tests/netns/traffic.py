@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from ipsec_dp.rig.process import GatewayProcess
 
 TIMEOUT_S = 10.0
+UNTIL_S = 20.0  # on a machine that has other things to do; nobody waits so long where it has not
 POLL_S = 0.01
 FULL = ("send_full", "tun_full")  # reasons of drops: others had the processors, and a queue was full. TCP sends again
 NETS_A = tuple(map(ip_network, netns.SITE_A_NETS))
 NETS_B = tuple(map(ip_network, netns.SITE_B_NETS))
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = TIMEOUT_S) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = UNTIL_S) -> Any:
     """The first true value of `condition`; AssertionError naming `what` when there is none in time."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -40,10 +42,20 @@ def until(condition: Callable[[], Any], what: str, seconds: float = TIMEOUT_S) -
 
 
 def ping(namespace: Namespace, address: str, *options: str) -> str:
-    """Three answers to echo requests; what ping said. With -w it waits for them: without, only twice the round trip so far."""
-    done = namespace.run("ping", "-n", "-c", "3", "-i", "0.01", "-w", "3", *options, address, check=False)
+    """Three answers to echo requests; what ping said. With -w it waits for them: without, only twice the round trip so far. More
+    than three requests may be on their way then: who counts packets takes `echoes`."""
+    done = namespace.run("ping", "-n", "-c", "3", "-i", "0.01", "-w", f"{TIMEOUT_S:g}", *options, address, check=False)
     assert done.returncode == 0, done.stdout  # with -w it goes on asking until three have answered
     return done.stdout
+
+
+def echoes(namespace: Namespace, address: str, count: int = 3, *options: str) -> int:
+    """How many of just so many echo requests are answered. They leave at once (-l), so that ping waits an interval for the last
+    answer, or for as long as it is told where none comes."""
+    times = ("-i", f"{TIMEOUT_S:g}", "-W", f"{TIMEOUT_S:g}")
+    done = namespace.run("ping", "-n", "-q", "-c", str(count), "-l", str(count), *times, *options, address, check=False)
+    said = re.search(r" (\d+) received", done.stdout)
+    return 0 if said is None else int(said[1])
 
 
 def udp_both_ways(near: Namespace, far: Namespace, address: str, *, port: int = 7000, source_port: int = 0) -> None:

@@ -11,6 +11,7 @@ import re
 import secrets
 import threading
 import time
+from bisect import bisect_right
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from itertools import pairwise
@@ -180,13 +181,6 @@ class StatusDelays(Watched):
         )
 
 
-def busy_s(gateway: GatewayProcess) -> float:
-    """Processor time that the daemon has used until now."""
-    assert gateway.process is not None
-    fields = Path(f"/proc/{gateway.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def waited_s(gateway: GatewayProcess) -> float:
     """Seconds that the control plane's thread has waited for a processor so far."""
     assert gateway.process is not None
@@ -199,30 +193,21 @@ def own_waited_s() -> float:
     return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
 
 
-class LogRate(Watched):
-    """Lines that a gateway's log has grown by in the last second."""
+def told_at(gateway: GatewayProcess, since: int, what: str = "") -> list[float]:
+    """By the times of its log, when a gateway told of something, in s after the first time; `since`: octets of the log before."""
+    times = re.findall(rf"^\S+ \d\d:(\d\d):(\d\d),(\d+) \w+ {what}", gateway.text()[since:], re.MULTILINE)
+    seconds = [60.0 * int(minute) + int(second) + int(ms) / 1000 for minute, second, ms in times]
+    return [(at - seconds[0]) % 3600.0 for at in seconds]
 
-    def __init__(self, gateway: GatewayProcess) -> None:
-        super().__init__()
-        self._log = gateway.log.open("rb")
-        self._log.seek(0, os.SEEK_END)
-        self._lines: list[float] = []
 
-    def look(self) -> float:
-        now = time.monotonic()
-        self._lines += [now] * self._log.read().count(b"\n")
-        return sum(1 for at in self._lines if now - at <= 1.0)
-
-    @property
-    def lines(self) -> int:
-        return len(self._lines)
+def most_in_a_second(times: list[float]) -> int:
+    """How many of these lie within one second, at most."""
+    return max((bisect_right(times, begun + 1.0) - number for number, begun in enumerate(times)), default=0)
 
 
 def rekey_pauses(gateway: GatewayProcess, since: int = 0) -> list[float]:
     """Seconds between one rekey of a CHILD_SA and the next, as the log has them; `since`: its octets before."""
-    times = re.findall(r"^(\S+ \d\d):(\d\d):(\d\d),(\d+) \w+ CHILD_SA rekeyed \[", gateway.text()[since:], re.MULTILINE)
-    seconds = [60.0 * int(minute) + int(second) + int(ms) / 1000 for _, minute, second, ms in times]
-    return [(after - before) % 3600.0 for before, after in pairwise(seconds)]
+    return [after - before for before, after in pairwise(told_at(gateway, since, r"CHILD_SA rekeyed \["))]
 
 
 def printed(record_property: Any, text: str) -> None:

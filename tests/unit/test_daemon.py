@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -27,7 +28,8 @@ class MemoryGateway:
         self._fails = fails
         self._stopped = asyncio.Event()
         self.conditions = Conditions(FakeClock())
-        self.giving = SimpleNamespace()
+        self.passed_on: list[signal.Signals] = []
+        self.giving = SimpleNamespace(pass_on=self.passed_on.append)
         self.left_to: int | None = None
 
     async def tunnels_up(self) -> tuple[int, int]:
@@ -121,6 +123,22 @@ def test_sighup_is_reload(run):
     assert gateway.calls == ["start", "reload", "reload", "SIGTERM", "close"]
 
 
+def test_a_sighup_that_waited_until_a_successor_takes_it_is_reload(run):
+    class Waited(MemoryGateway):
+        def start_reload(self) -> None:
+            super().start_reload()
+            self.stop("seen")
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
+    try:
+        signal.pthread_kill(threading.get_ident(), signal.SIGHUP)  # other tests may have left threads that block nothing
+        gateway = Waited()
+        assert run(gateway) == 7
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert "reload" in gateway.calls
+
+
 def test_the_service_manager_hears_when_it_is_ready_and_when_it_stops(run, manager):
     assert run(Signalled(signal.SIGTERM)) == 7
     first, *_, last = told(manager)
@@ -159,6 +177,19 @@ def test_the_service_manager_knows_who_goes_on_before_this_process_begins_to_end
     assert told(manager) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_when_another_process_goes_on_is_for_that(run, manager, number):
+    """Whoever sent it knew no better; until the process is gone."""
+    gateway, before = HandedOver(manager), {each: signal.getsignal(each) for each in daemon.SIGNALS}
+    try:
+        assert run(gateway) == 0
+        os.kill(os.getpid(), number)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert gateway.passed_on == [number]
+
+
 class Beating(MemoryGateway):
     """Stops once the service manager has been told how it is."""
 
@@ -180,7 +211,7 @@ def test_while_it_is_up_the_service_manager_hears_how_it_is_and_that_it_lives(ru
 class TakenOver(Beating):
     """In the place of another process, whose file says something else: it is taken over as long as it takes."""
 
-    async def take_over(self, _successor: object) -> None:
+    async def take_over(self, _successor: object, _lives: object) -> None:
         asyncio.get_running_loop().call_soon(self.calls.append, "another's turn")
         self.calls.append("taken over")
 
@@ -201,6 +232,31 @@ def test_a_file_that_is_taken_over_after_an_upgrade_keeps_nobody_waiting(run, ma
         "STOPPING=1",
     ]
     assert gateway.calls == ["taken over", "the file", "another's turn", "seen", "close"]
+
+
+class Settling(TakenOver):
+    """It has something left to do when the service manager's process is this one."""
+
+    async def take_over(self, _successor: object, lives: Any) -> None:
+        lives(60.0)
+        await asyncio.sleep(0)
+        lives(60.0)
+
+    async def take_file(self, _successor: object) -> None:
+        pass
+
+    def loops_pass(self) -> bool:
+        self.asked += 1
+        if self.asked == 4:
+            self.stop("seen")
+        return True
+
+
+def test_a_successor_that_settles_says_that_it_lives_before_it_is_ready(run, manager, monkeypatch):
+    monkeypatch.setenv("WATCHDOG_USEC", "30000")
+    assert run(Settling(), SimpleNamespace(place=lambda otherwise: otherwise)) == 7
+    heard = [text for text in told(manager) if not text.startswith("STATUS=")]
+    assert heard == [*["WATCHDOG=1"] * 2, "READY=1", *["WATCHDOG=1"] * 2, "STOPPING=1"]
 
 
 def test_a_start_that_fails_is_taken_down_and_never_ready(run, manager, caplog):

@@ -64,6 +64,7 @@ OWNERS = {
     "gateway/upgrade/messages.py": {OURS: "MODEL", SHOWN: "TEXT_MAX"},
     "gateway/upgrade/configuration.py": {SHOWN: "NAMED_MOST"},
     "gateway/upgrade/sas.py": {OURS: "EXPORT_S", STANDARD: "NS_PER_S"},
+    "gateway/upgrade/settling.py": {OURS: "STEP_S"},
     "gateway/upgrade/stream.py": {OURS: "FORM BODY_MAX DESCRIPTORS_MAX KIND_MAX ALIVE_S _AT_ONCE _PIECE", STANDARD: "_DIGEST"},
     "gateway/upgrade/taking.py": {
         OURS: "OFFER_S STATE_S IKE_S IKE_EACH_S SAY_S GONE_S",

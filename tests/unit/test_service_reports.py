@@ -18,6 +18,8 @@ WATCHDOG_S = 30.0
 class Manager(ServiceManager):
     """Notes what it is told, with the time."""
 
+    asks = True
+
     def __init__(self, clock, watchdog_s):
         super().__init__(None, watchdog_s)
         self._clock, self.statuses, self.beats = clock, list[str](), list[float]()
@@ -36,13 +38,15 @@ class Site:
         self.clock = FakeClock()
         self.conditions = Conditions(self.clock)
         self.manager = Manager(self.clock, watchdog_s)
-        self.up, self.passes, self.fails, self.takes_s = 2, True, False, 0.0
+        self.reports = ServiceReports(self.manager, self, self.clock)
+        self.up: int | None = 2
+        self.passes, self.fails, self.takes_s = True, False, 0.0
 
     async def tunnels_up(self):
         if self.fails:
             raise KeyError("a tunnel that ends")
         await self.clock.sleep(self.takes_s)
-        return self.up, 3
+        return None if self.up is None else (self.up, 3)
 
     def loops_pass(self):
         return self.passes
@@ -53,10 +57,10 @@ def lived():
     def lived(story, watchdog_s: float | None = WATCHDOG_S):
         async def life():
             site = Site(watchdog_s)
-            task = asyncio.get_running_loop().create_task(ServiceReports(site.manager, site, site.clock).run())
+            site.reports.lives()
             await settle()
             await story(site)
-            task.cancel()
+            site.reports.close()
             await settle()
 
         asyncio.run(life())
@@ -112,6 +116,38 @@ def test_a_loop_that_hangs_silences_it_and_one_that_goes_on_does_not(lived):
         site.passes = True
         await site.clock.advance(STATUS_S)
         assert len(site.manager.beats) > beats
+        assert site.conditions.texts == []
+
+    lived(story)
+
+
+def test_a_step_after_an_upgrade_that_takes_too_long_silences_it(lived):
+    """The event loop turns all the while; `seconds` are those that the step may take."""
+
+    async def story(site):
+        seconds = 2 * WATCHDOG_S
+        site.reports.lives(seconds)
+        await site.clock.advance(seconds)
+        beats = len(site.manager.beats)
+        assert beats >= 2 * BEATS, "it is heard while it lasts"
+        await site.clock.advance(2 * WATCHDOG_S)
+        assert len(site.manager.beats) == beats, "so the manager starts it anew"
+        (text,) = site.conditions.texts
+        assert "what comes after an upgrade does not go on" in text
+        site.reports.lives()
+        assert len(site.manager.beats) == beats + 1, "at once, whatever keeps the event loop"
+        assert site.conditions.texts == []
+        await site.clock.advance(10 * WATCHDOG_S)
+        assert len(site.manager.beats) > beats + 10 * BEATS
+
+    lived(story)
+
+
+def test_nothing_is_said_of_tunnels_while_nobody_knows(lived):
+    async def story(site):
+        told, site.up = len(site.manager.statuses), None
+        await site.clock.advance(10 * STATUS_S)
+        assert len(site.manager.statuses) == told
         assert site.conditions.texts == []
 
     lived(story)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -107,6 +108,16 @@ def test_a_successor_that_says_what_nobody_understands_is_offered_nothing_and_en
     with pytest.raises(ControlError, match="model 9"):
         asked(given)
     assert (noting.notes[0], gone.lost, noting.changing.locked()) == ("end", [], False)
+
+
+def test_a_signal_is_passed_on_to_a_successor_that_is_alone_and_to_no_other(given, started):
+    heard: list[signal.Signals] = []
+    started.pass_on = heard.append
+    started.take(forwards, goes_on)
+    assert not given.pass_on(signal.SIGHUP)
+    asked(given)
+    assert given.pass_on(signal.SIGTERM)
+    assert heard == [signal.SIGTERM]
 
 
 def test_a_refused_upgrade_lets_others_change_the_host(given, gone, noting, started):

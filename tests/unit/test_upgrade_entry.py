@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -14,9 +15,12 @@ from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
 
 @pytest.fixture(autouse=True)
 def stays(monkeypatch):
-    """The process of the tests does not end with its parent."""
+    """The process of the tests does not end with its parent, and hears of its terminal as before."""
     for name in ("protect_process", "end_with_parent"):
         monkeypatch.setattr(entry, name, lambda: None)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def test_who_inherits_no_channel_takes_nothing_over():
@@ -41,6 +45,16 @@ def test_nobody_looks_into_it_before_it_hears_anything_and_it_ends_with_who_star
     _, theirs = HandOverChannel.pair()
     assert entry.run(theirs.detach()) == HandOverError.exit_status
     assert done == ["protect_process", "end_with_parent", "receive"]
+
+
+def test_a_reload_that_is_asked_for_before_it_is_a_gateway_ends_it_not_and_waits(monkeypatch):
+    """The action of SIGHUP is to end a process, until it has an event loop that takes it."""
+    blocked = []
+    monkeypatch.setattr(entry, "protect_process", lambda: blocked.append(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+    ours, theirs = HandOverChannel.pair()
+    ours.close()
+    assert entry.run(theirs.detach()) == HandOverError.exit_status
+    assert blocked == [{signal.SIGHUP}]
 
 
 def test_who_is_offered_nothing_ends():

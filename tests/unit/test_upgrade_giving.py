@@ -175,13 +175,13 @@ def test_the_successor_has_time_for_all_that_may_lie_unread(given, engine, succe
     """With little of a processor it takes the first piece long after the last was sent."""
     waits, sends, wait, send = [], [], Giving.wait, HandOverChannel.send
 
-    def waited(self, there, seconds):
+    def waited(self, there, seconds, reading):
         waits.append(seconds)
-        wait(self, there, seconds)
+        wait(self, there, seconds, reading)
 
-    def sent(self, *arguments, seconds, alive):
-        sends.append((seconds, alive is given.alive))
-        send(self, *arguments, seconds=seconds, alive=alive)
+    def sent(self, *arguments, seconds, waiting):
+        sends.append(seconds)
+        send(self, *arguments, seconds=seconds, waiting=waiting)
 
     noting.pieces = [bytearray(b"IKE") for _ in range(25)]
     successor.take(forwards, *[on] * 25, goes_on)
@@ -190,12 +190,12 @@ def test_the_successor_has_time_for_all_that_may_lie_unread(given, engine, succe
     given.hand_over(engine, successor, offered)
     patience = [giving.GOES_ON_S + number * giving.PIECE_S for number in range(27)]
     assert waits == [patience[0], patience[-1]]
-    assert sends == [(giving.SEND_S + seconds, True) for seconds in patience], "a watchdog hears of it meanwhile"
+    assert sends == [giving.SEND_S + seconds for seconds in patience]
 
 
-def test_the_manager_hears_of_the_gateway_with_each_piece(given, engine, successor, offered, noting):
+def test_the_manager_hears_of_the_gateway_before_and_after_each_piece_is_taken(given, engine, successor, offered, noting):
     beats: list[str] = []
     given.alive = lambda: beats.append(noting.notes[-1] if noting.notes else "")
     successor.take(forwards, *IKE, goes_on)
     given.hand_over(engine, successor, offered)
-    assert beats.count("a piece") == 2
+    assert beats.count("a piece") == 4

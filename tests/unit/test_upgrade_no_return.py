@@ -25,6 +25,7 @@ from tests.unit.giving_site import (  # noqa: F401 - fixtures
     made_offered,
     made_parts,
     made_successor,
+    on,
 )
 
 
@@ -81,6 +82,19 @@ def test_after_the_export_this_process_never_goes_on(given, engine, successor, o
         given.hand_over(engine, successor, offered)
     assert "resumed" not in noting.notes
     assert noting.notes[-1] == "IKE stopped"
+
+
+def test_a_successor_that_hangs_with_the_pieces_unread_is_waited_for_no_longer_than_for_one(
+    given, engine, successor, offered, noting, monkeypatch
+):
+    """However many there are."""
+    monkeypatch.setattr(giving, "ALIVE_S", 0.01)
+    monkeypatch.setattr(giving, "PIECE_S", 0.3)
+    noting.pieces = [bytearray(b"IKE") for _ in range(1000)]
+    successor.take(forwards, on)
+    with pytest.raises(BrokenOffError, match="the other process reads nothing any more; what is protected stays closed"):
+        given.hand_over(engine, successor, offered)
+    assert successor.states[1].pieces == 1000
 
 
 def test_a_successor_that_has_gone_on_without_this_process_is_left_alone(given, engine, successor, offered):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
@@ -11,19 +13,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ipsec_dp.errors import ControlError
-from ipsec_dp.gateway.messages import ReloadRefusal, ReloadRequest, ReloadResult
+from ipsec_dp.gateway.gateway import Gateway
+from ipsec_dp.gateway.messages import ReloadRefusal, ReloadRequest, ReloadResult, UpgradeRequest
 from ipsec_dp.gateway.substitutes import Substitutes
 from ipsec_dp.gateway.upgrade.executable import RunningProgram
 from ipsec_dp.gateway.upgrade.giving import Giving
 from ipsec_dp.gateway.verbs import GatewayVerbs
-from tests.doubles.clock import FakeClock
-from tests.doubles.host import Network
+from tests.doubles.clock import FakeClock, settle
+from tests.doubles.host import MemoryHost, Network
 from tests.unit.test_host_double import TO_B, running, written
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from ipsec_dp.gateway.gateway import Gateway
+    from collections.abc import Awaitable, Callable, Iterator
 
 
 @pytest.fixture
@@ -133,6 +134,179 @@ def test_the_same_program_reads_the_file_again(tmp_path, monkeypatch):
 def test_where_another_program_cannot_go_on_this_one_reads_the_file_again(tmp_path, monkeypatch, came_of_it):
     refused = Reloaded(monkeypatch, replaced=True, refuses="not now", came_of_it=came_of_it)
     assert refused.run(tmp_path) == ["begins", "upgrade", "reload", "over"]
+
+
+class HandingOver:
+    """A gateway in memory that is handed over, to which SIGHUP comes meanwhile; `passed_on`: what its successor hears."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, goes_on: bool) -> None:
+        self.calls: list[str] = []
+        self.passed_on: list[signal.Signals] = []
+        self.alone = False
+
+        async def upgrades(*_: object) -> None:
+            self.calls.append("upgrade")
+            self.begun.set()
+            await self.over.wait()
+            if not goes_on:
+                raise ControlError("not now")
+            self.alone = True
+
+        async def reloads(*_: object) -> object:
+            self.calls.append("reload")
+            return DONE
+
+        def pass_on(_: Giving, number: signal.Signals) -> bool:
+            if self.alone:
+                self.passed_on.append(number)
+            return self.alone
+
+        monkeypatch.setattr(GatewayVerbs, "reload", reloads)
+        monkeypatch.setattr(Giving, "upgrade", upgrades)
+        monkeypatch.setattr(Giving, "pass_on", pass_on)
+        monkeypatch.setattr(RunningProgram, "is_replaced", False)
+
+    async def nothing(self, _: Gateway) -> None:
+        pass
+
+    def run(self, directory: Any, then: Callable[[Gateway], Awaitable[object]] | None = None) -> None:
+        async def life() -> None:
+            self.begun, self.over = asyncio.Event(), asyncio.Event()
+            async with running(written(directory, "a", TO_B), FakeClock(), Network(), "192.0.2.1") as site:
+                asked = asyncio.create_task(site.gateway.verbs.upgrade(UpgradeRequest()))
+                await self.begun.wait()
+                for _ in range(2):
+                    site.gateway.start_reload()
+                await settle()
+                assert self.calls == ["upgrade"]
+                self.over.set()
+                with contextlib.suppress(ControlError):
+                    await asked
+                await (then or self.nothing)(site.gateway)
+                await settle()
+
+        asyncio.run(life())
+
+
+def test_a_reload_that_is_asked_for_during_an_upgrade_comes_after_one_that_fails(tmp_path, monkeypatch):
+    handing = HandingOver(monkeypatch, goes_on=False)
+    handing.run(tmp_path)
+    assert (handing.calls, handing.passed_on) == (["upgrade", "reload"], [])
+
+
+def test_a_reload_that_is_asked_for_during_an_upgrade_is_the_successors(tmp_path, monkeypatch):
+    """It may have looked at the file before."""
+    handing = HandingOver(monkeypatch, goes_on=True)
+    handing.run(tmp_path)
+    assert (handing.calls, handing.passed_on) == (["upgrade"], [signal.SIGHUP])
+
+
+def test_so_is_one_that_comes_when_the_successor_is_alone_and_a_stop_too(tmp_path, monkeypatch):
+    handing = HandingOver(monkeypatch, goes_on=True)
+
+    async def then(gateway: Gateway) -> None:
+        gateway.start_reload()
+        gateway.stop("SIGTERM")
+
+    handing.run(tmp_path, then)
+    assert (handing.calls, handing.passed_on) == (["upgrade"], [signal.SIGHUP] * 2 + [signal.SIGTERM])
+
+
+def test_a_process_that_has_handed_over_begins_no_other_upgrade(tmp_path, monkeypatch):
+    """Whose reload waited for the one that succeeded, and comes to a file that was read since."""
+    handing = HandingOver(monkeypatch, goes_on=True)
+
+    async def then(gateway: Gateway) -> None:
+        gateway.left_to = 4711
+        assert not await gateway.verbs.follow_program()
+        gateway.left_to = None
+
+    handing.run(tmp_path, then)
+    assert handing.calls == ["upgrade"]
+
+
+def test_a_reload_that_is_asked_for_before_the_gateway_is_up_comes_once_then(tmp_path, monkeypatch):
+    calls, config, clock = list[str](), written(tmp_path, "a", TO_B), FakeClock()
+
+    async def reloads(*_: object) -> object:
+        calls.append("reload")
+        return DONE
+
+    async def life() -> None:
+        host: Any = MemoryHost(config, clock, Network(), addresses=["192.0.2.1"])
+        gateway = Gateway(config, None, host=host, clock=clock)
+        for _ in range(2):
+            gateway.start_reload()
+        await settle()
+        assert calls == []
+        await gateway.start()
+        await settle()
+        await gateway.close()
+
+    monkeypatch.setattr(GatewayVerbs, "reload", reloads)
+    asyncio.run(life())
+    assert calls == ["reload"]
+
+
+class Settling:
+    """What takes another process's place in a gateway; `told` of each step is what somebody tells that gateway then."""
+
+    alone, engine = True, None
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Any, told: Callable[[Gateway, str], object]) -> None:
+        config, clock = written(directory, "a", TO_B), FakeClock()
+        host: Any = MemoryHost(config, clock, Network(), addresses=["192.0.2.1"])
+        self.gateway = Gateway(config, directory / "a.sock", host=host, clock=clock)
+        self.calls: list[str] = []
+        self._told = told
+
+        async def reloads(*_: object) -> object:
+            self.calls.append("reload")
+            return DONE
+
+        monkeypatch.setattr(GatewayVerbs, "reload", reloads)
+
+    async def _step(self, what: str) -> None:
+        self._told(self.gateway, what)
+        await settle()
+        self.calls.append(what)
+
+    async def take(self, *_: object) -> Any:
+        await self._step("settled")
+        return SimpleNamespace(plane=SimpleNamespace(provider="none"), reloader=None)
+
+    async def take_file(self, *_: object) -> None:
+        await self._step("file")
+
+    def live(self, *, stops: bool = False) -> list[str]:
+        async def life() -> None:
+            this: Any = self
+            await self.gateway.take_over(this, lambda _: None)
+            await self.gateway.take_file(this)
+            await settle()
+            if stops:
+                assert await self.gateway.wait() == 0
+                self.calls.append("stopped")
+
+        asyncio.run(life())
+        return self.calls
+
+
+@pytest.mark.parametrize("when", ["settled", "file"])
+def test_a_reload_that_is_asked_for_while_a_successor_settles_comes_after_its_file(tmp_path, monkeypatch, when):
+    def told(gateway: Gateway, what: str) -> None:
+        if what == when:
+            gateway.start_reload()
+
+    assert Settling(monkeypatch, tmp_path, told).live() == ["settled", "file", "reload"]
+
+
+def test_a_stop_while_a_successor_settles_ends_it_once_it_has_and_no_reload_comes(tmp_path, monkeypatch):
+    def told(gateway: Gateway, _: str) -> None:
+        gateway.start_reload()
+        gateway.stop("SIGTERM")
+
+    assert Settling(monkeypatch, tmp_path, told).live(stops=True) == ["settled", "stopped"]
 
 
 def taken_over(monkeypatch: pytest.MonkeyPatch, directory: Any, then: Callable[[Gateway, asyncio.Event], object]) -> list[str]:

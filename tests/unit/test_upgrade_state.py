@@ -202,14 +202,18 @@ def failing(error):
 
 
 def test_after_the_hand_over_each_step_is_done_whatever_becomes_of_the_others():
+    """And after each it is said that this process lives."""
     conditions, done = Conditions(FakeClock()), []
 
     async def services():
         done.append("services")
 
+    def lives(seconds):
+        done.append(f"{seconds:g} s for the next")
+
     steps = {"rules": failing(HostError("no")), "routes": failing(IpsecDpError("full")), "services": services}
-    asyncio.run(settled(conditions, cast("Any", SimpleNamespace(make_all=lambda: done.append("all at the next"))), steps))
-    assert done == ["all at the next"] * 2 + ["services"]
+    asyncio.run(settled(conditions, cast("Any", SimpleNamespace(make_all=lambda: done.append("all at the next"))), steps, lives))
+    assert done == [*["all at the next", "60 s for the next"] * 2, "services", "60 s for the next"]
     assert conditions.texts == [
         "after an upgrade, rules: no; `ipsec-dp reload` tries again",
         "after an upgrade, routes: full; `ipsec-dp reload` tries again",

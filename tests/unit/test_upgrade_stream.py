@@ -134,7 +134,7 @@ def test_whoever_waits_until_a_message_is_taken_says_meanwhile_that_it_lives(end
 
     taking = threading.Thread(target=takes)
     taking.start()
-    ours.send(MessageKind.STATE, bytes(5 * EIGHT_MIB), seconds=20.0, alive=alive)
+    ours.send(MessageKind.STATE, bytes(5 * EIGHT_MIB), seconds=20.0, waiting=alive)
     taking.join()
     assert len(beats) >= 3
 

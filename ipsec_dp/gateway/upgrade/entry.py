@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 def run(descriptor: int) -> int:
     """The exit status. Raises HandOverError when nobody has started us to take his place."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))  # it waits for who takes it: `daemon`
     protect_process()
     end_with_parent()  # one that hangs would keep the interfaces; until it is alone
     try:

@@ -38,6 +38,7 @@ from ipsec_dp.gateway.upgrade.messages import (
     body_of,
     heard,
 )
+from ipsec_dp.gateway.upgrade.reading import Reading
 from ipsec_dp.gateway.upgrade.stream import ALIVE_S, HandOverError
 from ipsec_dp.host.drop import capabilities_for
 from ipsec_dp.network.linux_host import LinuxHost
@@ -46,6 +47,7 @@ from ipsec_dp.util.told import told
 from ipsec_dp.util.wiping import wipe
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -63,7 +65,7 @@ CATCH_UP_S: Final = 1.0  # with what peers have asked of IKE until now
 IDLE_S: Final = 0.25  # in which the last burst is done, or nothing stops
 GOES_ON_S: Final = 30.0
 GOES_ON_EACH_S: Final = 0.002  # more for each SA: ten times what one takes
-PIECE_S: Final = 30.0  # more for each message of IKE, which is a tenth of a second's work
+PIECE_S: Final = 30.0  # more for each message of IKE, which is a tenth of a second's work; and for nothing to be read of any
 CHANGING_S: Final = 10.0  # for whoever changes the host now
 GIVE_UP_S: Final = 5.0
 
@@ -121,8 +123,8 @@ class Giving:
         self.alive: Callable[[], None] = lambda: None  # for a watchdog: while packets wait nothing else tells it
         self._under_way = asyncio.Lock()
         self._successor: SuccessorProcess | None = None  # that is to get ready
+        self._alone: SuccessorProcess | None = None  # that has everything
         self._given_away = False  # the SAs: nothing of this process goes on
-        self._is_left = False  # the successor is alone
 
     async def upgrade(self, path: Path | None) -> UpgradeAnswer:
         """What came of it; this process is to end then. Raises ControlError, and everything goes on as if nothing had been asked;
@@ -141,7 +143,7 @@ class Giving:
                 raise refused(error, unchanged=not self._stopping() and not isinstance(error, NotReadOnError)) from error
 
     def _lose(self, error: Exception) -> None:
-        if not self._is_left:
+        if self._alone is None:
             self._lost(str(error) or type(error).__name__)
 
     async def give_up(self) -> None:
@@ -151,6 +153,12 @@ class Giving:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GIVE_UP_S), self._under_way:
                 pass
+
+    def pass_on(self, number: signal.Signals) -> bool:
+        """To the successor, once it is alone: then it is the gateway that is meant."""
+        if self._alone is not None:
+            self._alone.pass_on(number)
+        return self._alone is not None
 
     def engine_to_give(self) -> Engine:
         """Raises HandOverError: why there is none to give now."""
@@ -195,7 +203,7 @@ class Giving:
             finally:
                 self._successor = None
             successor.leave()
-            self._is_left = True
+            self._alone = successor
             self._gone(successor.pid)
         finally:
             if not self._given_away:  # else whoever waits to change the host would do it to another process's
@@ -276,6 +284,7 @@ class Giving:
         if self._stopping() or self._parts.engine is not engine:
             raise HandOverError("the gateway is stopping")
         plane, patience = engine.plane, GOES_ON_S + 2 * GOES_ON_EACH_S * len(engine.sad.children)
+        reading = Reading(lambda: successor.channel.unread, self.alive, PIECE_S, patience, time.monotonic)
         self._catch_up(engine)
         self.alive()
         try:
@@ -289,16 +298,15 @@ class Giving:
         try:
             self._parts.metrics.leave()
             given = sas.exported(engine, self._parts.spd, offered.told, offered.layout, stopped, self._parts.clock.now())
-            self._say(successor, MessageKind.SAS, given, patience)
-            self._hear(successor, patience, Forwards)
+            self._say(successor, MessageKind.SAS, given, patience, reading)
+            self._hear(successor, patience, Forwards, reading)
             try:
                 for kind, body in self._ike_state(engine, host):
-                    self.alive()
                     patience += PIECE_S  # all of them may lie unread in the socket's buffer
-                    self._say(successor, kind, body, patience)
+                    self._say(successor, kind, body, patience, reading)
             except HandOverError:  # it has gone; or on alone where this process stood still, and said so
                 patience = 0.0
-            return self._hear(successor, patience, GoesOn)
+            return self._hear(successor, patience, GoesOn, reading)
         except Exception as error:
             raise BrokenOffError(
                 f"the successor did not go on, and this process has given its SAs away: {error}; what is protected stays closed, "
@@ -308,21 +316,22 @@ class Giving:
             with contextlib.suppress(Exception):  # whatever becomes of it, this process is about to end
                 engine.ike.stop()
 
-    def _say(self, successor: SuccessorProcess, kind: MessageKind, body: bytearray, seconds: float) -> None:
+    def _say(self, successor: SuccessorProcess, kind: MessageKind, body: bytearray, seconds: float, reading: Reading) -> None:
         try:
-            successor.channel.send(kind, body, seconds=SEND_S + seconds, alive=self.alive)
+            successor.channel.send(kind, body, seconds=SEND_S + seconds, waiting=reading.look)
+            reading.said()
         finally:
             wipe(body)
 
-    def _hear(self, successor: SuccessorProcess, seconds: float, expected: type[Message]) -> Message:
-        self.wait(successor, seconds)
+    def _hear(self, successor: SuccessorProcess, seconds: float, expected: type[Message], reading: Reading) -> Message:
+        self.wait(successor, seconds, reading)
         return heard(successor.channel, SEND_S, expected)
 
-    def wait(self, successor: SuccessorProcess, seconds: float) -> None:
+    def wait(self, successor: SuccessorProcess, seconds: float, reading: Reading) -> None:
         """Until it says something or ends. HandOverError."""
         deadline = time.monotonic() + seconds
         while not successor.channel.wait(min(ALIVE_S, max(0.0, deadline - time.monotonic()))):
-            self.alive()
+            reading.look()
             if time.monotonic() >= deadline:
                 raise HandOverError("the other process did not go on in time")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import threading
 from typing import TYPE_CHECKING, Final
@@ -73,6 +74,11 @@ class SuccessorProcess:
     def leave(self) -> None:
         """It is alone."""
         self._over.set()
+
+    def pass_on(self, number: signal.Signals) -> None:
+        """A signal; nothing where it has ended."""
+        with contextlib.suppress(OSError):
+            self._process.send_signal(number)
 
 
 def _started(argv: Sequence[str], descriptor: int, keep: Collection[int], over: threading.Event) -> subprocess.Popen[bytes]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+STEP_S: Final = 60.0  # ten thousand tunnels' routes and rules are compared in a few seconds
 PORT: Final = "port 500"  # of a condition, which no reload ends
 
 Given = TypeVar("Given")
@@ -41,8 +42,11 @@ def read_ike(plane: DataPlane, conditions: Conditions) -> None:
         conditions.begin(PORT, PORT, f"since an upgrade IKE is not read at port 500: {error}; restart the gateway")
 
 
-async def settled(conditions: Conditions, reloader: Reloader, steps: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
-    """Each step, whatever becomes of the others. What fails is a condition until a reload has done it all."""
+async def settled(
+    conditions: Conditions, reloader: Reloader, steps: Mapping[str, Callable[[], Awaitable[None]]], lives: Callable[[float], object]
+) -> None:
+    """Each step, whatever becomes of the others. What fails is a condition until a reload has done it all. `lives` is told after
+    each how long the next one may take."""
     for what, step in steps.items():
         try:
             await step()
@@ -50,3 +54,4 @@ async def settled(conditions: Conditions, reloader: Reloader, steps: Mapping[str
             log.error("after the upgrade: %s: %s", what, error, extra=told("upgrade_unsettled"))
             conditions.begin(UPGRADED, what, f"after an upgrade, {what}: {error}; `ipsec-dp reload` tries again")
             reloader.make_all()
+        lives(STEP_S)

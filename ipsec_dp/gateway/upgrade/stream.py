@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import array
 import contextlib
+import fcntl
 import hashlib
 import math
 import os
 import select
 import socket
 import struct
+import sys
+import termios
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -123,6 +126,14 @@ class HandOverChannel:
     def close(self) -> None:
         self._socket.close()
 
+    @property
+    def unread(self) -> int:
+        """How much of what was sent the other side has not read: octets of the kernel's memory (SIOCOUTQ), a little more than were
+        sent. It grows less with every few pages that are read."""
+        left = bytearray(_INT)
+        fcntl.ioctl(self._socket, termios.TIOCOUTQ, left)
+        return int.from_bytes(left, sys.byteorder)
+
     def send(
         self,
         kind: int,
@@ -130,10 +141,10 @@ class HandOverChannel:
         descriptors: list[int] | None = None,
         *,
         seconds: float,
-        alive: Callable[[], object] = lambda: None,
+        waiting: Callable[[], object] = lambda: None,
     ) -> None:
-        """The whole of a message; `alive` is called about every ALIVE_S until it is taken. HandOverError: the other side is gone,
-        or takes nothing; or it is too long, and none was sent."""
+        """The whole of a message; `waiting` is called before and after each part of its body that is taken, and every ALIVE_S while
+        none is. HandOverError: the other side is gone, or takes nothing; or it is too long, and none was sent."""
         given, deadline = descriptors or [], time.monotonic() + seconds
         if len(body) > BODY_MAX:
             raise HandOverError(f"{len(body)} octets are more than the {BODY_MAX} that a message has")
@@ -143,7 +154,7 @@ class HandOverChannel:
                 self._wait(deadline)
                 rights = array.array("i", given[first : first + _AT_ONCE])
                 self._socket.sendmsg([b"D"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-            self._send_all(body, deadline, alive)
+            self._send_all(body, deadline, waiting)
         except OSError as error:
             raise HandOverError(_lost(error)) from None
 
@@ -153,15 +164,16 @@ class HandOverChannel:
             raise TimeoutError
         self._socket.settimeout(min(left, most))
 
-    def _send_all(self, octets: Buffer, deadline: float, alive: Callable[[], object] = lambda: None) -> None:
-        view, told = memoryview(octets), time.monotonic()
+    def _send_all(self, octets: Buffer, deadline: float, waiting: Callable[[], object] = lambda: None) -> None:
+        view = memoryview(octets)
         while view:
             self._wait(deadline, ALIVE_S)
-            with contextlib.suppress(TimeoutError):  # the deadline says when it is too late
-                view = view[self._socket.send(view[:_PIECE]) :]
-            if view and time.monotonic() >= told + ALIVE_S:
-                alive()
-                told = time.monotonic()
+            there_is_room = self._polled(select.POLLOUT, ALIVE_S)
+            waiting()
+            if there_is_room:
+                with contextlib.suppress(TimeoutError):  # the deadline says when it is too late
+                    view = view[self._socket.send(view[:_PIECE]) :]
+                waiting()
 
     def receive(self, *, seconds: float) -> Received:
         """The next message, whole and checked. HandOverError; then nothing of it is left open."""
@@ -222,9 +234,7 @@ class HandOverChannel:
 
     def wait(self, seconds: float) -> bool:
         """Whether something comes within so many seconds, or the other side goes."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        return self._polled(select.POLLIN, seconds)
 
     def has_ended(self) -> bool:
         """Whether the other side is gone; nothing is read."""
@@ -232,8 +242,11 @@ class HandOverChannel:
 
     def wait_end(self, seconds: float) -> bool:
         """Whether the other side goes within so many seconds, whatever it said that is unread."""
+        return self._polled(select.POLLRDHUP, seconds)
+
+    def _polled(self, what: int, seconds: float) -> bool:
         poll = select.poll()
-        poll.register(self._socket, select.POLLRDHUP)
+        poll.register(self._socket, what)
         return bool(poll.poll(seconds * 1000))
 
 

@@ -41,7 +41,7 @@ from ipsec_dp.gateway.upgrade.messages import (
     body_of,
     message_of,
 )
-from ipsec_dp.gateway.upgrade.settling import read_ike, settled, without
+from ipsec_dp.gateway.upgrade.settling import STEP_S, read_ike, settled, without
 from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
 from ipsec_dp.gateway.upgrade.waiting import wait_on
 from ipsec_dp.host.drop import end_with_nobody
@@ -107,6 +107,7 @@ class Successor:
         self._channel, self.offer, self.descriptors = channel, offer, Descriptors(descriptors, close)
         self.alone = False  # the other process has given its SAs away
         self.keys = KeptKeys()  # of the configuration, until its peers are made
+        self.engine: Engine | None = None  # that forwards, from when it settles
         self._file: Config | None = None  # what it says, where that is not in force
         self.changes: str | None = None
 
@@ -167,8 +168,11 @@ class Successor:
 
     # ---- with a gateway
 
-    async def take(self, parts: Composition, stack: AsyncExitStack, control: ControlServer) -> Engine:
-        """Instead of a start. Raises IpsecDpError: before the state came nothing has happened."""
+    async def take(
+        self, parts: Composition, stack: AsyncExitStack, control: ControlServer, lives: Callable[[float], object]
+    ) -> Engine:
+        """Instead of a start. Raises IpsecDpError: before the state came nothing has happened. `lives` is told from then on, when
+        this process is the service manager's, what it has got done: how many seconds what comes next may take."""
         host = parts.host
         if not isinstance(host, LinuxHost):
             raise HandOverError("this gateway has no sockets or interfaces that could be taken")
@@ -199,7 +203,7 @@ class Successor:
         with contextlib.suppress(HandOverError):  # it has gone: this process is alone in any case
             self._channel.send(MessageKind.GOES_ON, body_of(goes_on), seconds=SAY_S)
         manual.warn(parts.config.tunnels)
-        await self._settle(parts, stack, host, engine, control)
+        await self._settle(parts, stack, host, engine, control, lives)
         return engine
 
     async def _send(self, kind: MessageKind, message: Any) -> None:
@@ -349,9 +353,16 @@ class Successor:
         return left_out
 
     async def _settle(
-        self, parts: Composition, stack: AsyncExitStack, host: LinuxHost, engine: Engine, control: ControlServer
+        self,
+        parts: Composition,
+        stack: AsyncExitStack,
+        host: LinuxHost,
+        engine: Engine,
+        control: ControlServer,
+        lives: Callable[[float], object],
     ) -> None:
         """Everything else that a gateway does, from now on."""
+        self.engine = engine
         engine.events.listen(stack)
         engine.ike.go_on(stack)
         engine.housekeeping.start(stack)
@@ -363,6 +374,7 @@ class Successor:
         if not await asyncio.to_thread(self._channel.wait_end, GONE_S):
             log.warning("the process before this one has not ended", extra=told("upgrade_lingers"))
         self._channel.close()  # it may be full of keys that nobody reads any more
+        lives(STEP_S)  # nobody listened before: the other process has said who goes on, and ended
         engine.drop_watch.start(stack)
         stack.callback(engine.plane.stop)
         await control.start()
@@ -379,6 +391,7 @@ class Successor:
                 "services": partial(parts.services.apply, parts.config),
                 "addresses for IKE": partial(_listen, parts, engine),
             },
+            lives,
         )
 
     def _take_metrics(self, parts: Composition) -> None:

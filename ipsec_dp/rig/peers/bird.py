@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ipsec_dp.rig.netns import Namespace
 
 PACKAGES = "bird2"
-START_SECONDS = 10.0
+START_SECONDS = 20.0
 
 
 @dataclass

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ipsec_dp.rig.netns import Namespace
 
 PACKAGES = "openvpn openssl"
-START_SECONDS = 10.0
+START_SECONDS = 20.0
 
 
 def certificate(directory: Path, name: str) -> str:

@@ -25,7 +25,7 @@ PACKAGES = (
     "libstrongswan-extra-plugins"
 )
 CHARON_DIRECTORIES = "/usr/lib/ipsec:/usr/libexec/ipsec:/usr/libexec/strongswan"
-START_SECONDS = 10.0
+START_SECONDS = 20.0
 # Subdirectories of SWANCTL_DIR that credentials are loaded from.
 CREDENTIALS = ("x509", "x509ca", "x509crl", "private", "rsa", "ecdsa", "pkcs8", "pubkey")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ipsec_dp.rig.netns import Namespace
 
 PACKAGES = "wireguard-go wireguard-tools"
-START_SECONDS = 10.0
+START_SECONDS = 20.0
 MTU = 1420  # what `wg-quick` sets below an outer MTU of 1500
 
 
