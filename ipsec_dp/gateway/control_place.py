@@ -30,6 +30,22 @@ class ListeningPlace(Protocol):
         """Nobody finds it any more."""
 
 
+class InheritedPlace:
+    """The control socket as the other process has it; `otherwise` makes it, and takes it away."""
+
+    def __init__(self, listening: socket.socket, otherwise: ListeningPlace) -> None:
+        self._listening: socket.socket | None = listening
+        self._otherwise = otherwise
+
+    def listen(self) -> socket.socket:
+        """The same; once. ControlError."""
+        listening, self._listening = self._listening, None
+        return self._otherwise.listen() if listening is None else listening
+
+    def remove(self) -> None:
+        self._otherwise.remove()
+
+
 class ControlPlace:
     """One that this process may write in; members of `group` may connect too, if one is given."""
 

@@ -8,7 +8,9 @@ No variable of the gateway's environment says where Python finds modules.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
 import stat
 import subprocess
@@ -21,9 +23,12 @@ import ipsec_dp
 from ipsec_dp.gateway.upgrade.messages import MODEL
 from ipsec_dp.gateway.upgrade.stream import FORM, HandOverError
 from ipsec_dp.util.text import LINE, shown
+from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
 
 ANSWER_S: Final = 30.0
 LINKS_MAX: Final = 40  # as the kernel follows (path_resolution(7))
@@ -165,4 +170,11 @@ def ask(command: tuple[str, ...]) -> About:
             f"{command[0]} is version {about.version} and understands model {about.model} of the hand-over (form {about.form}), "
             f"and this gateway speaks model {MODEL} (form {FORM}): restart it instead"
         )
+    return about
+
+
+async def asked(command: tuple[str, ...]) -> About:
+    """Raises HandOverError: it is not one that understands what would be said to it."""
+    about = await asyncio.to_thread(ask, command)
+    log.info("handing over to version %s (%s)", about.version, " ".join(command), extra=told("upgrade_begins"))
     return about

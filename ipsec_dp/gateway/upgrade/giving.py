@@ -43,7 +43,6 @@ from ipsec_dp.gateway.upgrade.stream import ALIVE_S, HandOverError
 from ipsec_dp.host.drop import capabilities_for
 from ipsec_dp.network.linux_host import LinuxHost
 from ipsec_dp.util.collection import no_collection
-from ipsec_dp.util.told import told
 from ipsec_dp.util.wiping import wipe
 
 if TYPE_CHECKING:
@@ -179,7 +178,7 @@ class Giving:
         began = time.monotonic()
         engine = self.engine_to_give()
         command = await asyncio.to_thread(executable.command_for, path)
-        about = None if path is None else await _asked(command)
+        about = None if path is None else await executable.asked(command)
         try:
             async with asyncio.timeout(CHANGING_S):
                 await self._parts.host.changing.acquire()
@@ -191,7 +190,7 @@ class Giving:
             self._successor = successor
             try:
                 if about is None:  # it is this very program, which gets ready meanwhile; another one does nothing before
-                    about = await _asked(command)
+                    about = await executable.asked(command)
                 offered = await self.offer(successor)
                 with no_collection():
                     goes_on = self.hand_over(engine, successor, offered)
@@ -368,13 +367,6 @@ class Giving:
             yield from sas.ike_exported(self._parts, engine, host)
         except Exception as error:  # noqa: BLE001 - the successor says it, and what it means
             yield MessageKind.REFUSED, body_of(UpgradeRefused(str(error) or type(error).__name__))
-
-
-async def _asked(command: tuple[str, ...]) -> executable.About:
-    """Raises HandOverError: it is not one that understands what would be said to it."""
-    about = await asyncio.to_thread(executable.ask, command)
-    log.info("handing over to version %s (%s)", about.version, " ".join(command), extra=told("upgrade_begins"))
-    return about
 
 
 def shape_of(host: InheritedHost) -> tuple[object, ...]:

@@ -21,6 +21,7 @@ from ipsec_dp.databases.sad import Sad
 from ipsec_dp.databases.sad_shape import SadShape, StandingSad
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.errors import DataPlaneError
+from ipsec_dp.gateway.control_place import InheritedPlace
 from ipsec_dp.gateway.privileges import Privileges
 from ipsec_dp.gateway.root_requests import RootHelper
 from ipsec_dp.gateway.upgrade import configuration
@@ -80,22 +81,6 @@ SAY_S: Final = 10.0
 GONE_S: Final = 10.0  # for the other process to end
 NS_PER_MS: Final = 1e6
 NAMED_MOST: Final = 3
-
-
-class InheritedPlace:
-    """The control socket as the other process has it; `otherwise` makes it, and takes it away."""
-
-    def __init__(self, listening: socket.socket, otherwise: ListeningPlace) -> None:
-        self._listening: socket.socket | None = listening
-        self._otherwise = otherwise
-
-    def listen(self) -> socket.socket:
-        """The same; once. ControlError."""
-        listening, self._listening = self._listening, None
-        return self._otherwise.listen() if listening is None else listening
-
-    def remove(self) -> None:
-        self._otherwise.remove()
 
 
 class Successor:
