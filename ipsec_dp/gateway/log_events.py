@@ -29,6 +29,7 @@ EVENTS: Final[dict[str, str]] = {
     "gateway_stopping": "it stops, and why",
     "gateway_failed": "it could not start, or had to end, and why",
     "upgrade_begins": "the gateway is about to be handed over to another process",
+    "upgrade_again": "the gateway changed while its successor got ready, and another one is started",
     "upgrade_refused": "an upgrade came to nothing, and why; everything goes on",
     "upgraded": "another process goes on in the place of this one",
     "upgrade_left_out": "what it negotiates anew, and why",

@@ -58,6 +58,7 @@ OWNERS = {
     "gateway/stream_event.py": {STANDARD: "SCHEMA"},
     "gateway/stopped.py": {SHOWN: "NAMED_MOST"},
     "gateway/trial_answer.py": {STANDARD: "SCHEMA"},
+    "gateway/upgrade/answer.py": {OURS: "ATTEMPTS"},
     "gateway/upgrade/executable.py": {OURS: "ANSWER_S", STANDARD: "LINKS_MAX _SCRIPT_OCTETS"},
     "gateway/upgrade/giving.py": {OURS: "READY_S SEND_S CATCH_UP_S IDLE_S GOES_ON_S GOES_ON_EACH_S PIECE_S CHANGING_S GIVE_UP_S"},
     "gateway/upgrade/launch.py": {OURS: "END_S"},

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from ipsec_dp.errors import ControlError, DataPlaneError
@@ -127,6 +128,36 @@ def test_a_refused_upgrade_lets_others_change_the_host(given, gone, noting, star
     assert not noting.changing.locked()
     assert gone.lost == []
     assert noting.notes[-2:] == ["end", "which files are needed"], "those of the configuration that was refused are not"
+
+
+@pytest.mark.parametrize(("changes", "starts"), [(1, 2), (2, 3), (3, 3)])
+def test_a_gateway_that_changes_meanwhile_is_tried_again_with_another_successor(
+    given, gone, noting, started, monkeypatch, caplog, changes, starts
+):
+    """As one does whose sockets come and go; nobody would ask for it again."""
+    caplog.set_level("INFO", "ipsec_dp.gateway.upgrade")
+    begun: list[str] = []
+    inherited = noting.inherited
+
+    def other(places):
+        return inherited(places) if len(begun) > changes else msgspec.structs.replace(inherited(places), claim=99)
+
+    def start(_command, _keep):
+        begun.append("start")
+        return started
+
+    monkeypatch.setattr(noting, "inherited", other)
+    monkeypatch.setattr(SuccessorProcess, "start", start)
+    started.take(forwards, goes_on)
+    if changes < starts:
+        assert asked(given).process == 4711
+    else:
+        with pytest.raises(ControlError, match="goes on as before: interfaces or sockets of the gateway changed meanwhile"):
+            asked(given)
+    again = [record.event for record in caplog.records if record.event == "upgrade_again"]
+    assert (len(begun), len(again), gone.lost) == (starts, starts - 1, [])
+    assert noting.notes.count("end") == changes, "each that was not needed"
+    assert noting.changing.locked() == (changes < starts)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a fault"), subprocess.TimeoutExpired("wait", 5.0), DataPlaneError(5, "no")])

@@ -88,7 +88,7 @@ def test_two_at_once(given, caplog, monkeypatch):
     async def both():
         held = asyncio.Event()
 
-        async def waits(_path):
+        async def waits(_path, _asked):
             await held.wait()
             raise HandOverError("over")
 

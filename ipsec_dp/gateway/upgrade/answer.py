@@ -1,20 +1,39 @@
-"""What the one who asked for an upgrade hears, and the log."""
+"""What the one who asked for an upgrade hears, and the log; and when it is tried once more before anybody hears of it."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ipsec_dp import __version__
 from ipsec_dp.errors import ControlError
 from ipsec_dp.gateway.messages import UpgradeAnswer, UpgradeLeftOut
+from ipsec_dp.gateway.upgrade.stream import HandOverError
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ipsec_dp.errors import IpsecDpError
     from ipsec_dp.gateway.upgrade.messages import GoesOn
 
 log = logging.getLogger(__name__)
+
+ATTEMPTS: Final = 3  # each with a successor of its own
+
+
+class ChangedMeanwhileError(HandOverError):
+    """The gateway is not what it was when its successor got ready, as may be once and hardly again: it is worth another attempt."""
+
+
+async def attempted(attempt: Callable[[], Awaitable[UpgradeAnswer]]) -> UpgradeAnswer:
+    """Of a busy gateway: whoever asked, a service manager perhaps, would not ask again. Raises what the last attempt does."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return await attempt()
+        except ChangedMeanwhileError as error:
+            log.info("handing over begins again: %s", error, extra=told("upgrade_again"))
+    return await attempt()
 
 
 def answered(gateway: str, version: str, process: int, goes_on: GoesOn, took: float) -> UpgradeAnswer:

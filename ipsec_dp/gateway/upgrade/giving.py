@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ipsec_dp import __version__
@@ -23,7 +24,7 @@ from ipsec_dp.databases.sad_shape import ToldSad
 from ipsec_dp.dataplane import Channel as PuntChannel
 from ipsec_dp.errors import IpsecDpError
 from ipsec_dp.gateway.upgrade import executable, sas
-from ipsec_dp.gateway.upgrade.answer import answered, refused
+from ipsec_dp.gateway.upgrade.answer import ChangedMeanwhileError, answered, attempted, refused
 from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
 from ipsec_dp.gateway.upgrade.messages import (
     Forwards,
@@ -132,7 +133,7 @@ class Giving:
             raise refused(HandOverError("an upgrade is under way already"))
         async with self._under_way:
             try:
-                return await self.attempt(path)
+                return await attempted(partial(self.attempt, path, time.monotonic()))
             except Exception as error:
                 if self._given_away:
                     self._lose(error)
@@ -174,8 +175,8 @@ class Giving:
             raise HandOverError("a reload broke off in the middle, or the host lacks something since an upgrade: reload first")
         return engine
 
-    async def attempt(self, path: Path | None) -> UpgradeAnswer:
-        began = time.monotonic()
+    async def attempt(self, path: Path | None, asked: float) -> UpgradeAnswer:
+        """`asked`: when, in seconds of the monotonic clock."""
         engine = self.engine_to_give()
         command = await asyncio.to_thread(executable.command_for, path)
         about = None if path is None else await executable.asked(command)
@@ -207,7 +208,7 @@ class Giving:
         finally:
             if not self._given_away:  # else whoever waits to change the host would do it to another process's
                 self._parts.host.changing.release()
-        return answered(self._parts.config.name, about.version, successor.pid, goes_on, time.monotonic() - began)
+        return answered(self._parts.config.name, about.version, successor.pid, goes_on, time.monotonic() - asked)
 
     # ---- while everything goes on
 
@@ -346,7 +347,7 @@ class Giving:
         deadline = time.monotonic() + IDLE_S
         while not engine.plane.is_idle():
             if time.monotonic() > deadline:
-                raise HandOverError(f"the data plane was not done with its packets within {IDLE_S:g} s; ask again")
+                raise ChangedMeanwhileError(f"the data plane was not done with its packets within {IDLE_S:g} s; ask again")
             os.sched_yield()
         stopped = time.monotonic_ns()
         while _handled(engine):
@@ -356,7 +357,7 @@ class Giving:
         places = Places()
         host = self._host.inherited(places)
         if shape_of(host) != shape_of(offered.host) or places.inodes != offered.inodes:
-            raise HandOverError("interfaces or sockets of the gateway changed meanwhile; ask again")
+            raise ChangedMeanwhileError("interfaces or sockets of the gateway changed meanwhile; ask again")
         if successor.has_ended or successor.channel.has_ended():
             raise HandOverError("the successor has ended")
         return host, stopped
