@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ipsec_dp.cli.options import loading
-from ipsec_dp.config import tables
+from ipsec_dp.config import file_keys, tables
 from ipsec_dp.util.text import LINE, shown
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 REMOVED: Final = "(removed)"
 STRUCK: Final = b"(secret)"
-FILE_KEYS: Final = frozenset({"certificate", "private_key", "ca", "crl", "psk_file", "ppk_file", "key_in_file", "key_out_file"})
-SECRET_KEYS: Final = frozenset({"private_key", "psk_file", "ppk_file", "key_in_file", "key_out_file"})
+FILE_KEYS: Final = frozenset(key.written.rpartition(".")[2] for key in file_keys.FILE_KEYS)
+SECRET_KEYS: Final = frozenset(key.written.rpartition(".")[2] for key in file_keys.FILE_KEYS if key.secret)
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,23}")  # of a key that means nothing here, and may be shown all the same
 SHORTEST: Final = 4  # octets of a form that is looked for: anything shorter is everywhere
 SHORTEST_TAKEN: Final = 6  # characters of a text that was taken out of a configuration, to be looked for elsewhere too

@@ -78,14 +78,14 @@ async def _serve(
         if gateway.left_to is not None:
             manager.hand_over(gateway.left_to)
             privileges.leave()
-            _pass_signals_on(loop, gateway)
+            _pass_signals_on(gateway)
         return status
 
 
-def _pass_signals_on(loop: asyncio.AbstractEventLoop, gateway: Gateway) -> None:
-    """To the process that goes on, also when this one has no event loop any more."""
+def _pass_signals_on(gateway: Gateway) -> None:
+    """To the process that goes on. Handlers of the event loop stay as long as that does: it may have been told of a signal that it
+    has not looked at. To be called again when it is closed, which gives back what signals do by default."""
     for number in SIGNALS:
-        loop.remove_signal_handler(number)
         signal.signal(number, lambda number, _: gateway.giving.pass_on(signal.Signals(number)))
 
 
@@ -135,7 +135,10 @@ def run(
                 gateway.giving.alive = manager.alive
                 gateway.giving.privileges = None if privileges is None else held
                 gateway.giving.options = {"verbose": verbose, "trace_ike": trace_ike, "log_format": log_format}
-                return asyncio.run(_serve(gateway, manager, held, clock, successor))
+                status = asyncio.run(_serve(gateway, manager, held, clock, successor))
+                if gateway.left_to is not None:
+                    _pass_signals_on(gateway)
+                return status
         except IpsecDpError as error:
             if successor is not None and not successor.alone:  # the other process goes on, and has told why
                 return error.exit_status

@@ -12,7 +12,7 @@ import logging
 import signal
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ipsec_dp.databases.sad import Sad
 from ipsec_dp.errors import ControlError, IpsecDpError
@@ -30,10 +30,11 @@ from ipsec_dp.network.linux_host import LinuxHost
 from ipsec_dp.network.remains import advice
 from ipsec_dp.util.clock import SystemClock
 from ipsec_dp.util.faults import explained
+from ipsec_dp.util.tasks import Tasks
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from pathlib import Path
 
     from ipsec_dp.config import Config
@@ -96,8 +97,9 @@ class Gateway:
         )
         self._verbs = GatewayVerbs(self._parts, self._down, self._upgrade)
         passed_on = partial(self.giving.pass_on, signal.SIGHUP)
+        self._tasks = Tasks()
         self._reloads = AskedReloads(
-            self._verbs, self._begin, reloading=substitutes.reloading, stopping=self._stopping_now, passed_on=passed_on
+            self._verbs, self._tasks.begin, reloading=substitutes.reloading, stopping=self._stopping_now, passed_on=passed_on
         )
         self._control: ControlServer | _NoControl = _NoControl()
         if control_path is not None:
@@ -114,7 +116,6 @@ class Gateway:
         self._given_away = False
         self._successor: Successor | None = None  # what we are, where we take another one's place
         self._left: str | None = None  # why something was not taken away
-        self._tasks: set[asyncio.Task[object]] = set()
 
     @property
     def config(self) -> Config:
@@ -273,17 +274,11 @@ class Gateway:
         if self._parts.engine is None or self._stopping_now():
             return
         async with self._verbs.reloading:
-            taking = self._begin(successor.take_file(self._parts.engine.reloader, self.conditions))
-            stopping = self._begin(self._stopping.wait())
+            taking = self._tasks.begin(successor.take_file(self._parts.engine.reloader, self.conditions))
+            stopping = self._tasks.begin(self._stopping.wait())
             await asyncio.wait((taking, stopping), return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
         self._reloads.release()
-
-    def _begin(self, what: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
-        task = asyncio.get_running_loop().create_task(what)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     # ---- in another process
 
@@ -333,6 +328,8 @@ class Gateway:
         """Stops, and waits until nothing is left. Raises ControlError when something is."""
         self.stop("down")
         await self._torn_down.wait()
+        if self.left_to is not None:
+            raise ControlError("another process has taken the place of this one meanwhile, and is stopping: ask it again")
         if self._left is not None:
             raise ControlError(f"stopped, but not everything is taken away: {self._left}")
 

@@ -54,7 +54,7 @@ class Calls:
         locate: Callable[[Tunnel, Address | str, int], Awaitable[tuple[Address, Address]]],
         listen: Callable[[Address], None],
         carry_out: Callable[[Iterable[Action]], None],
-        begin: Callable[[Coroutine[Any, Any, None]], None],
+        begin: Callable[[Coroutine[Any, Any, None]], object],
         uncalled: Callable[[str], None],
     ) -> None:
         self._peers, self._core, self._clock = peers, core, clock

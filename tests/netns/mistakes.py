@@ -356,7 +356,9 @@ MISTAKES: dict[str, Mistake] = {
             "b": Told(r"the peer says that we did not prove who we are", r"our certificate must lead to its `ca`"),
         },
     ),
-    "a private key that cannot be read": Mistake(unreadable_key, {"a": Told(r"gone\.key.*No such file", r"private_key")}),
+    "a private key that cannot be read": Mistake(
+        unreadable_key, {"a": Told(r"private_key: no such file: .*gone\.key", r"create it, or name one that exists")}
+    ),
     "the port is taken": Mistake(port_taken, {"a": Told(r"(port 500|:500).*(in use|taken)", r"stop|ss -|another")}),
     "no TUN device": Mistake(no_tun, {"a": Told(r"/dev/net/tun", r"modprobe tun|--device|mknod")}),
     "no nft": Mistake(

@@ -134,7 +134,7 @@ def test_a_reload_after_an_installation_goes_on_in_another_process(sites_opened_
         assert after["tunnels"][0]["children"][0]["spi_in"] == before["tunnels"][0]["children"][0]["spi_in"]
 
 
-RESOLVES = "        config = resolve_document(document, path, findings)\n"
+RESOLVES = "        config = resolve_document(document, path, findings, kept)\n"
 REFUSES = '        if "socket_buffer" in text:\n            findings.at("gateway").error("socket_buffer", "unknown key", "")\n'
 
 

@@ -190,6 +190,31 @@ def test_a_signal_that_comes_when_another_process_goes_on_is_for_that(run, manag
     assert gateway.passed_on == [number]
 
 
+class Busy(HandedOver):
+    """It hands itself over in one turn of the event loop, while signals come."""
+
+    def __init__(self, manager: socket.socket, number: int) -> None:
+        super().__init__(manager)
+        self._number = number
+
+    async def wait(self) -> int:
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), self._number)
+        return await super().wait()
+
+
+@pytest.mark.parametrize(("number", "asked"), [(signal.SIGHUP, "reload"), (signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT")])
+def test_a_signal_that_comes_while_a_gateway_is_handed_over_reaches_it_before_its_end(run, manager, number, asked):
+    """It knows then to whom it is to be passed on."""
+    gateway, before = Busy(manager, number), {each: signal.getsignal(each) for each in daemon.SIGNALS}
+    try:
+        assert run(gateway) == 0
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert gateway.calls == ["start", asked]
+
+
 class Beating(MemoryGateway):
     """Stops once the service manager has been told how it is."""
 

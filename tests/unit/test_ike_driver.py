@@ -104,12 +104,12 @@ def test_the_end_of_an_ike_sa_beside_another_calls_nobody(made):
     site = made()
 
     async def life():
-        site.core.answers["latest"] = (SimpleNamespace(state="up"),)
+        site.core.answers["has_ike_sa"] = True
         site.hand(event(act.Kind.IKE_UP))
         site.hand(event(act.Kind.IKE_DOWN, cause=act.Cause.PEER))
         await site.clock.advance(5.0)
         assert site.called() == ["to-b"], "only at the start"
-        site.core.answers["latest"] = ()
+        site.core.answers["has_ike_sa"] = False
         site.hand(event(act.Kind.IKE_DOWN, cause=act.Cause.PEER))
         await site.clock.advance(5.0)
         assert site.called() == ["to-b", "to-b"]

@@ -125,3 +125,12 @@ def test_who_empties_a_full_socket_again_and_again_reads():
     taking.join()
     ours.close()
     there.close()
+
+
+def test_who_has_just_spoken_has_all_its_time_again():
+    """What is sent next takes a moment to be made."""
+    watched = Watched(100)
+    watched.unread = 0
+    watched.waits(LAST)
+    watched.reading.answered()
+    watched.waits(LAST)

@@ -334,6 +334,7 @@ class Giving:
             reading.look()
             if time.monotonic() >= deadline:
                 raise HandOverError("the other process did not go on in time")
+        reading.answered()
 
     def _catch_up(self, engine: Engine) -> None:
         """While packets still pass: thousands of peers may have asked something at once, and nobody forwards while the last of them

@@ -27,6 +27,10 @@ class Reading:
         if not self._unread():
             self._idle = 0.0
 
+    def answered(self) -> None:
+        """It has said something: it does not hang."""
+        self._idle, self._looked = 0.0, self._now()
+
     def look(self) -> None:
         """To be called about every ALIVE_S while the other one is waited for. Raises HandOverError: it hangs."""
         left, now = self._unread(), self._now()

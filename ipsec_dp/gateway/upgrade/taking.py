@@ -73,7 +73,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OFFER_S: Final = 30.0
+OFFER_S: Final = 90.0
 STATE_S: Final = 60.0  # from ready on, for each of what comes then
 IKE_S: Final = 30.0  # for each piece of it
 IKE_EACH_S: Final = 0.002  # more for each CHILD_SA, before the first: the other process looks at all of them then
