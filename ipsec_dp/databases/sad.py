@@ -256,10 +256,6 @@ class Sad:
 
     # ---- to another process, and from one
 
-    def retire(self) -> None:
-        """No SA seals or opens any more, for good: `export` is to follow."""
-        self._plane.retire_many(list(self.records))
-
     def export_sa(self, handle: SaHandle) -> ExportedSa:
         """One SA whole, which is retired by this. Raises DataPlaneError, as `DataPlane.export_sa`."""
         return self._plane.export_sa(handle, self.records[handle].suite)

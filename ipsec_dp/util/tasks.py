@@ -1,4 +1,4 @@
-"""What is done beside the rest, and ends with its owner."""
+"""What is done beside the rest, and may be ended with its owner."""
 
 from __future__ import annotations
 

@@ -51,7 +51,8 @@ def wait_ended(process: int) -> None:
 
 
 def heirs(program: str) -> list[int]:
-    """The processes of `program` that are to take a gateway's place, or did, where nobody said which it is.
+    """The processes of `program` that are to take a gateway's place, or did, where nobody said which it is; of several
+    generations that live the first.
 
     What one of them has begun, a trial of an interface or a program that is not yet another, has its words and is none.
     """
