@@ -26,6 +26,7 @@ from ipsec_dp.ike.peer import Peer
 from ipsec_dp.util.collection import no_full_collection
 from ipsec_dp.util.faults import explained
 from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.tasks import Tasks
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Reloader:
         self._incomplete = False  # the last reload is not all in the kernel
         self._closing = False
         self._former: _Former | None = None
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling = Tasks()
 
     @property
     def incomplete(self) -> bool:
@@ -200,9 +201,7 @@ class Reloader:
     async def close(self) -> None:
         """The gateway stops: a reload that changes the host comes to its end first, and none begins to any more."""
         self._closing = True
-        for task in (telling := tuple(self._telling)):
-            task.cancel()
-        await asyncio.gather(*telling, return_exceptions=True)
+        await self._telling.end()
         try:
             async with asyncio.timeout(CLOSE_S), self._parts.host.changing:
                 pass
@@ -221,9 +220,7 @@ class Reloader:
     def tell_files(self) -> None:
         """Who opens files hears which are needed: later, since a reload that is being read or looked at comes first, and he may be
         slow to answer."""
-        task = asyncio.get_running_loop().create_task(self._tell_later())
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._telling.begin(self._tell_later())
 
     async def _tell_later(self) -> None:
         async with self._one_at_a_time:

@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from ipaddress import ip_address
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -26,10 +26,11 @@ from ipsec_dp.util.leaves import Here
 from ipsec_dp.util.loops import Rounds
 from ipsec_dp.util.rest import Rest
 from ipsec_dp.util.slices import in_slices
+from ipsec_dp.util.tasks import Tasks
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
 
     from ipsec_dp.config import Config, Tunnel
@@ -78,7 +79,7 @@ class PathMtuDiscovery:
         self._plane: DataPlane | None = None
         self._sad: Sad | None = None
         self._ike: IkeDriver | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._asked: set[OuterEnds] = set()  # paths whose first hop is asked for anew now
         self._messages: Closable | None = None
         self._listeners: dict[OuterEnds, Closable] = {}  # by path: `_listen`
@@ -132,7 +133,7 @@ class PathMtuDiscovery:
 
     async def settled(self) -> None:
         """Comes back when what was negotiated until now is known: `begin` may follow."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.done()
 
     async def first_of(self, tunnel: Tunnel) -> int:
         """What an interface needs for a tunnel that is new or begins anew, before `apply` takes it over; octets."""
@@ -155,7 +156,7 @@ class PathMtuDiscovery:
         for name in self._mtus:
             self._set_plane(name)
         self._messages = self._host.reports.packets_too_big(self._reported)
-        self._spawn(Rounds("path MTUs", self._host.conditions, self._clock).run(self._tick))
+        self._tasks.begin(Rounds("path MTUs", self._host.conditions, self._clock).run(self._tick))
 
     async def apply(self, config: Config) -> None:
         """Takes a changed configuration over: what is negotiated stays."""
@@ -174,20 +175,13 @@ class PathMtuDiscovery:
         await self._host.apply_mtus(self._mtus.of_host(config))
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.end()
         if self._messages is not None:
             self._messages.close()
         for each in self._listeners.values():
             each.close()
         self._listeners.clear()
         self._messages = self._plane = self._sad = self._ike = None
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     # ---- what is known of tunnels
 
@@ -205,7 +199,7 @@ class PathMtuDiscovery:
         if came or gone:
             self._news.append((tunnel.name, came, gone))
             if len(self._news) == 1:
-                self._spawn(self._take_news())
+                self._tasks.begin(self._take_news())
 
     async def _take_news(self) -> None:
         """In their order, the tunnel of each as it is configured by then."""
@@ -246,7 +240,7 @@ class PathMtuDiscovery:
         self._set_plane(name)
         if not self._host_waits:
             self._host_waits = True
-            self._spawn(self._set_host())
+            self._tasks.begin(self._set_host())
 
     async def _set_host(self) -> None:
         await self._clock.sleep(self._host_rest.seconds)
@@ -325,7 +319,7 @@ class PathMtuDiscovery:
         ends = OuterEnds(refusal.remote, refusal.local)
         if ends in self._mtus.paths and ends not in self._asked:
             self._asked.add(ends)
-            self._spawn(self._ask_host(ends, refusal.octets))
+            self._tasks.begin(self._ask_host(ends, refusal.octets))
 
     async def _ask_host(self, ends: OuterEnds, octets: int) -> None:
         self._host.peers.forget()

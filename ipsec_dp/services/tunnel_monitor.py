@@ -18,6 +18,7 @@ from ipsec_dp.host.echo import Echo
 from ipsec_dp.services.monitor_health import Health, HealthState, MonitorStatus
 from ipsec_dp.util.leaves import Here
 from ipsec_dp.util.loops import Rounds
+from ipsec_dp.util.tasks import Tasks
 from ipsec_dp.util.told import told
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class TunnelMonitors:
         self._moving = asyncio.Lock()
         self._withdrawn: frozenset[str] = frozenset()
         self._carried: dict[str, CarriedMonitor] = {}
-        self._moves: set[asyncio.Task[None]] = set()
+        self._moves = Tasks()
 
     def export(self) -> dict[str, CarriedMonitor]:
         """What each knows, by tunnel."""
@@ -178,9 +179,7 @@ class TunnelMonitors:
             text = f"monitor: {watch.monitor.target} answers again"
             log.info('tunnel "%s": %s', watch.tunnel.name, text, extra=told("monitor_up", tunnel=watch.tunnel.name))
             self._told(watch.tunnel.name, True, text)
-            moving = asyncio.get_running_loop().create_task(self._move())
-            self._moves.add(moving)
-            moving.add_done_callback(self._moves.discard)
+            self._moves.begin(self._move())
 
     async def _move(self) -> None:
         """Withdraws the routes into the interfaces of tunnels that are down, as far as a monitor is to."""

@@ -24,6 +24,10 @@ class Tasks:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    async def done(self) -> None:
+        """Those that are under way now have ended by themselves on return. What one of them raised is nobody's."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def cancel(self) -> None:
         """Each ends where it waits; `end` is for whoever can wait until it has."""
         for task in self._tasks:
@@ -32,4 +36,4 @@ class Tasks:
     async def end(self) -> None:
         """They are cancelled, and have ended on return. What one of them raised is nobody's."""
         self.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.done()

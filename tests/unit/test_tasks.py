@@ -56,3 +56,20 @@ def test_what_one_raises_keeps_no_other_from_ending():
 
     asyncio.run(whole())
     assert ended == [True]
+
+
+def test_what_is_under_way_is_waited_for_and_not_ended():
+    done: list[str] = []
+
+    async def work(event: asyncio.Event) -> None:
+        await event.wait()
+        done.append("done")
+
+    async def whole() -> None:
+        tasks, come = Tasks(), asyncio.Event()
+        tasks.begin(work(come))
+        asyncio.get_running_loop().call_soon(come.set)
+        await tasks.done()
+        assert done == ["done"]
+
+    asyncio.run(whole())
