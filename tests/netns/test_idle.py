@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
 from ipsec_dp.rig import netns
 from ipsec_dp.rig.process import GatewayPair, ManualPair
+from tests.netns.at_rest import assert_at_rest
 from tests.netns.traffic import tcp_both_ways
-from tests.netns.used import resident, run_s
+from tests.netns.used import resident
 
-WATCHED_S = 5.0
 CPU_PART_MAX = 0.005  # of a core
 RESIDENT_MAX = 80_000_000  # octets
 
@@ -27,11 +26,7 @@ def up(shared_sites, tmp_path_factory):
 
 @pytest.mark.measure
 def test_idle_gateways_take_next_to_no_cpu(up):
-    before, begun = [run_s(gateway) for gateway in (up.a, up.b)], time.monotonic()
-    time.sleep(WATCHED_S)
-    seconds = time.monotonic() - begun
-    used = [(run_s(gateway) - start) / seconds for gateway, start in zip((up.a, up.b), before, strict=True)]
-    assert max(used) < CPU_PART_MAX, used
+    assert_at_rest((up.a, up.b), CPU_PART_MAX)
 
 
 @pytest.mark.measure

@@ -8,22 +8,21 @@ packets at workers that do not own them.
 
 from __future__ import annotations
 
-import time
 from functools import partial
 
 import pytest
 
 from ipsec_dp.rig import netns
+from tests.netns.at_rest import assert_at_rest
 from tests.netns.from_texts import gateways_of, negotiate
 from tests.netns.numbered import numbered_flows
 from tests.netns.traffic import ping, tcp_both_ways, udp_both_ways, until
-from tests.netns.used import run_s
 
 PORTS = ('protocol = "udp"\n{far}_ports = "7000-7009"\n', 'protocol = "udp"\n{far}_ports = "7010-7019"\n', "")
 KEYS = tuple(f"t{number}.psk" for number in range(len(PORTS)))
 FLOWS = (7000, 7010, 7020)  # one of each tunnel
 STREAM_S = 4.0
-WATCHED_S = 3.0
+CPU_PART_MAX = 0.01  # of a core, for a gateway
 WINDOW = 100  # packets of one stream on their way at the most
 
 
@@ -139,24 +138,8 @@ def test_ike_behind_its_marker_reaches_the_control_plane(gateways):
     assert gateways[1].status()["traffic"]["ike_in"] > 0
 
 
-def at_rest(gateways):
-    """Tells, each time that it is asked, whether no thread of theirs has run since the time before."""
-    seen = []
-
-    def rests():
-        seen.append([run_s(gateway) for gateway in gateways])
-        return len(seen) > 1 and seen[-1] == seen[-2]
-
-    return rests
-
-
 @pytest.mark.measure
 @pytest.mark.parametrize("gateways", [{"workers": (3, 3)}], indirect=True)
 def test_idle_workers_take_next_to_no_cpu(shared_sites, gateways):
     tcp_both_ways(shared_sites.host_a, shared_sites.host_b, netns.HOST_B[0], 1 << 20)
-    until(at_rest(gateways), "threads that sleep")
-    before, begun = [run_s(gateway) for gateway in gateways], time.monotonic()
-    time.sleep(WATCHED_S)
-    seconds = time.monotonic() - begun
-    used = [(run_s(gateway) - start) / seconds for gateway, start in zip(gateways, before, strict=True)]
-    assert max(used) < 0.01, used
+    assert_at_rest(gateways, CPU_PART_MAX)

@@ -36,6 +36,17 @@ def threads(gateway: GatewayProcess) -> Iterator[tuple[str, int]]:
             yield (task / "comm").read_text().strip(), int((task / "schedstat").read_text().split()[0])
 
 
+def waits(gateway: GatewayProcess) -> dict[str, int]:
+    """How often its threads of each name have gone to sleep so far. The processor's speed has no part in it, as in time."""
+    found: dict[str, int] = {}
+    for task in Path(f"/proc/{process_of(gateway)}/task").iterdir():
+        with contextlib.suppress(*GONE):
+            count = int((task / "status").read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+            name = (task / "comm").read_text().strip()
+            found[name] = found.get(name, 0) + count
+    return found
+
+
 def run_s(gateway: GatewayProcess) -> float:
     """Seconds that its threads have run so far, from the scheduler's own count in nanoseconds."""
     return sum(ns for _, ns in threads(gateway)) / NS_PER_S
