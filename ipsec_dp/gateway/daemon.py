@@ -76,7 +76,6 @@ async def _serve(
             await gateway.take_file(successor)
         status = await gateway.wait()
         if gateway.left_to is not None:
-            manager.hand_over(gateway.left_to)
             privileges.leave()
             _pass_signals_on(gateway)
         return status
@@ -132,7 +131,7 @@ def run(
                 held.tell(gateway.conditions)
                 unlocked_keys.tell(gateway.conditions, locked=memory_is_locked())
                 gateway.giving.hindrance = _hindrance(manager)
-                gateway.giving.alive = manager.alive
+                gateway.giving.alive, gateway.giving.hands_over = manager.alive, manager.hand_over
                 gateway.giving.privileges = None if privileges is None else held
                 gateway.giving.options = {"verbose": verbose, "trace_ike": trace_ike, "log_format": log_format}
                 status = asyncio.run(_serve(gateway, manager, held, clock, successor))

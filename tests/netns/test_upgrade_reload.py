@@ -110,20 +110,19 @@ def test_a_reload_after_an_installation_goes_on_in_another_process(sites_opened_
             os.kill(first, signal.SIGHUP)
             until(lambda: "handing over to version" in pair.a.text(), "an upgrade")
             os.kill(first, signal.SIGHUP)  # by somebody else
-            until(lambda: len(manager.heard()) == 9, "the word of who goes on, and its reload", 60.0)
+            until(lambda: len(manager.heard()) == 8, "the word of who goes on, and its reload", 60.0)
             assert pair.a.wait(60) == 0
-            (*_, told) = manager.heard()[3:6]
+            (*_, told) = manager.heard()[3:5]
             pair.processes.append(int(told[1].removeprefix("MAINPID=")))
             (then,) = pair.processes
             assert manager.heard()[3:] == [
                 (first, "RELOADING=1"),
-                (first, "READY=1"),
                 (first, f"MAINPID={then}"),
                 (then, "READY=1"),
                 (then, "RELOADING=1"),
                 (then, "READY=1"),
             ]
-            assert manager.beats[then] == 6, "it lives as soon as it is the service, and before it is ready"
+            assert manager.beats[then] == 5, "it lives as soon as it is the service, and before it is ready"
             pair.answers()
             flows(there)
         assert there.lost() == []

@@ -110,7 +110,7 @@ def made_successor():
     """Our end; `says` is what the other end does when it has the state."""
     ours, theirs = HandOverChannel.pair()
     there = HandOverChannel(theirs)
-    made = SimpleNamespace(channel=ours, has_ended=False, there=there, states=[])
+    made = SimpleNamespace(channel=ours, has_ended=False, there=there, states=[], pid=4712)
 
     def take(*answers):
         def run():

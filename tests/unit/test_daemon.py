@@ -29,7 +29,7 @@ class MemoryGateway:
         self._stopped = asyncio.Event()
         self.conditions = Conditions(FakeClock())
         self.passed_on: list[signal.Signals] = []
-        self.giving = SimpleNamespace(pass_on=self.passed_on.append)
+        self.giving = SimpleNamespace(pass_on=self.passed_on.append, hands_over=None)
         self.left_to: int | None = None
 
     async def tunnels_up(self) -> tuple[int, int]:
@@ -163,6 +163,7 @@ class HandedOver(MemoryGateway):
         self._manager = manager
 
     async def wait(self) -> int:
+        self.giving.hands_over(4711)
         self.left_to = 4711
         return 0
 

@@ -16,6 +16,7 @@ import pytest
 from ipsec_dp.errors import ControlError, DataPlaneError
 from ipsec_dp.gateway.upgrade import executable, giving
 from ipsec_dp.gateway.upgrade.launch import SuccessorProcess
+from ipsec_dp.gateway.upgrade.reading import Reading
 from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
 from tests.doubles.giving import GivenHost
 from tests.unit.giving_site import (  # noqa: F401 - fixtures
@@ -184,25 +185,25 @@ def test_ike_that_does_not_stop_loses_no_successor(given, engine, gone, started)
     assert gone.lost == []
 
 
-def test_the_manager_hears_of_a_process_that_waits_as_long_as_its_sas_take(given, engine, gone, started, monkeypatch):
+def test_the_successor_has_as_long_as_its_sas_take(given, engine, gone, started, monkeypatch):
     monkeypatch.setattr(giving, "GOES_ON_S", 0.0)
     monkeypatch.setattr(giving, "GOES_ON_EACH_S", 0.05)
     monkeypatch.setattr(giving, "ALIVE_S", 0.01)
-    engine.sad.children, told, beats = range(1000), threading.Event(), []
+    engine.sad.children, told, looks = range(1000), threading.Event(), []
 
-    def alive():
-        beats.append(1)
-        if len(beats) == 4:
+    def looked(_reading):
+        looks.append(1)
+        if len(looks) == 4:
             told.set()
 
     def waits(there):
         assert told.wait(60.0)
         forwards(there)
 
-    given.alive = alive
+    monkeypatch.setattr(Reading, "look", looked)
     started.take(waits, *IKE, goes_on)
     assert asked(given).process == 4711
-    assert len(beats) >= 4
+    assert len(looks) >= 4
 
 
 def test_both_are_read_again_whatever_becomes_of_one_and_it_is_said(given, gone, noting, started, monkeypatch):

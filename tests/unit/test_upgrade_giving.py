@@ -193,9 +193,13 @@ def test_the_successor_has_time_for_all_that_may_lie_unread(given, engine, succe
     assert sends == [giving.SEND_S + seconds for seconds in patience]
 
 
-def test_the_manager_hears_of_the_gateway_before_and_after_each_piece_is_taken(given, engine, successor, offered, noting):
-    beats: list[str] = []
-    given.alive = lambda: beats.append(noting.notes[-1] if noting.notes else "")
+def test_the_manager_hears_who_goes_on_before_anything_is_given_away(given, engine, successor, offered, noting):
+    """This process may die at any time from then on. Nothing that it says itself is heard any more."""
+    given.alive = lambda: noting.notes.append("alive")
+    given.hands_over = lambda process: noting.notes.append(f"the service is {process}")
     successor.take(forwards, *IKE, goes_on)
     given.hand_over(engine, successor, offered)
-    assert beats.count("a piece") == 4
+    named = noting.notes.index("the service is 4712")
+    assert named < noting.notes.index("exported")
+    assert "alive" in noting.notes[:named]
+    assert "alive" not in noting.notes[named:]

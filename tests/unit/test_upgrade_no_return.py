@@ -48,12 +48,14 @@ def closed(_noting, successor, _gone):
 
 @pytest.mark.parametrize("how", [busy, changed, dead, closed], ids=lambda how: how.__name__)
 def test_what_fails_before_the_export_has_this_process_read_on(given, engine, successor, offered, noting, gone, how, monkeypatch):
+    given.hands_over = lambda _: noting.notes.append("the service is another process")
     monkeypatch.setattr(giving, "IDLE_S", 0.01)
     how(noting, successor, gone)
     with pytest.raises(HandOverError):
         given.hand_over(engine, successor, offered)
     assert noting.notes[-2:] == ["resumed", "port 500 read"]
     assert "exported" not in noting.notes
+    assert "the service is another process" not in noting.notes
     assert "IKE stopped" not in noting.notes
 
 

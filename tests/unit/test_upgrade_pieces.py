@@ -39,6 +39,8 @@ def handed_over(tmp_path):
         ours, theirs = HandOverChannel.pair()
         by, there = giver(tmp_path, UP, COUNT), HandOverChannel(theirs)
         to = taker(there, tmp_path, COUNT, children=children)
+        to.lives = []
+        to.successor.lives = to.lives.append
 
         def say() -> None:
             for kind, body in change(given(by)):
@@ -85,6 +87,12 @@ def test_all_come_and_nothing_is_called_anew(handed_over):
     assert to.engine.ike.status("t0").state == "up"
     assert to.engine.ike.status("t6").state == "waiting"
     assert called(to) == []
+
+
+def test_the_manager_hears_of_the_successor_after_each_piece(handed_over):
+    """It is the service by then."""
+    to, _ = handed_over()
+    assert to.lives == [taking.IKE_S] * 3
 
 
 def test_each_piece_has_what_is_wanted_of_its_tunnels(tmp_path):
@@ -166,7 +174,7 @@ class Gone:
     def __init__(self) -> None:
         self.waits: list[float] = []
 
-    def receive(self, *, seconds: float) -> Any:
+    def receive(self, *, seconds: float, waiting: Any) -> Any:  # noqa: ARG002
         self.waits.append(seconds)
         raise HandOverError("the other process has gone")
 

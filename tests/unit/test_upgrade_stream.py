@@ -139,6 +139,24 @@ def test_whoever_waits_until_a_message_is_taken_says_meanwhile_that_it_lives(end
     assert len(beats) >= 3
 
 
+def test_whoever_waits_for_a_message_says_meanwhile_that_it_lives(ends, monkeypatch):
+    """Before it begins, and in the middle."""
+    monkeypatch.setattr(stream, "ALIVE_S", 0.01)
+    ours, theirs = socket.socketpair()
+    whole = head_for(MessageKind.STATE, BODY) + BODY
+    parts, beats = [whole[:10], whole[10:-1], whole[-1:]], []
+
+    def alive():
+        beats.append(len(parts))
+        if beats.count(len(parts)) == 2:
+            theirs.sendall(parts.pop(0))
+
+    with theirs, contextlib.closing(HandOverChannel(ours)) as channel:
+        got = channel.receive(seconds=S, waiting=alive)
+    assert got.body == BODY
+    assert beats == [3, 3, 2, 2, 1, 1]
+
+
 def test_a_length_that_is_announced_takes_no_memory():
     ours, theirs = socket.socketpair()
     with theirs, contextlib.closing(HandOverChannel(ours)) as channel:

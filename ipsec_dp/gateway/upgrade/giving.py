@@ -120,7 +120,8 @@ class Giving:
         self.privileges: Privileges | None = None
         self.hindrance: str | None = None  # why this process may not end while its successor goes on
         self.options: dict[str, Any] = {}
-        self.alive: Callable[[], None] = lambda: None  # for a watchdog: while packets wait nothing else tells it
+        self.alive: Callable[[], None] = lambda: None  # for a watchdog: while this process hands over nothing else tells it
+        self.hands_over: Callable[[int], object] = lambda _: None  # to the process that it is given; for a service manager
         self._under_way = asyncio.Lock()
         self._successor: SuccessorProcess | None = None  # that is to get ready
         self._alone: SuccessorProcess | None = None  # that has everything
@@ -284,7 +285,7 @@ class Giving:
         if self._stopping() or self._parts.engine is not engine:
             raise HandOverError("the gateway is stopping")
         plane, patience = engine.plane, GOES_ON_S + 2 * GOES_ON_EACH_S * len(engine.sad.children)
-        reading = Reading(lambda: successor.channel.unread, self.alive, PIECE_S, patience, time.monotonic)
+        reading = Reading(lambda: successor.channel.unread, PIECE_S, patience, time.monotonic)
         self._catch_up(engine)
         self.alive()
         try:
@@ -295,6 +296,7 @@ class Giving:
             _read_on(plane, error)
             raise
         self._given_away = True
+        self.hands_over(successor.pid)  # whatever becomes of this process: the service lives and ends with that one
         try:
             self._parts.metrics.leave()
             given = sas.exported(engine, self._parts.spd, offered.told, offered.layout, stopped, self._parts.clock.now())

@@ -14,12 +14,10 @@ STOOD_STILL_S: Final = 2 * ALIVE_S  # between two looks: for longer it was this 
 
 class Reading:
     """Of what one process says to another. `unread`: octets that lie between them by now. It may read none of them for `each`
-    seconds, and say nothing for `last` seconds once it has read them all; `alive` is called meanwhile. `now`: seconds."""
+    seconds, and say nothing for `last` seconds once it has read them all. `now`: seconds."""
 
-    def __init__(
-        self, unread: Callable[[], int], alive: Callable[[], object], each: float, last: float, now: Callable[[], float]
-    ) -> None:
-        self._unread, self._alive, self._each, self._last, self._now = unread, alive, each, last, now
+    def __init__(self, unread: Callable[[], int], each: float, last: float, now: Callable[[], float]) -> None:
+        self._unread, self._each, self._last, self._now = unread, each, last, now
         self._left, self._looked, self._idle = unread(), now(), 0.0
 
     def said(self) -> None:
@@ -41,4 +39,3 @@ class Reading:
         self._left, self._looked = left, now
         if self._idle > (self._each if left else self._last):
             raise HandOverError(f"the other process {'reads nothing' if left else 'says nothing'} any more")
-        self._alive()

@@ -175,15 +175,16 @@ class HandOverChannel:
                     view = view[self._socket.send(view[:_PIECE]) :]
                 waiting()
 
-    def receive(self, *, seconds: float) -> Received:
-        """The next message, whole and checked. HandOverError; then nothing of it is left open."""
+    def receive(self, *, seconds: float, waiting: Callable[[], object] = lambda: None) -> Received:
+        """The next message, whole and checked; `waiting` is called every ALIVE_S while nothing of it comes. HandOverError; then
+        nothing of it is left open."""
         deadline = time.monotonic() + seconds
         got = Received(0, bytearray(), [])
         try:
-            head = head_of(self._exactly(HEAD_OCTETS, deadline))
+            head = head_of(self._exactly(HEAD_OCTETS, deadline, waiting))
             while len(got.descriptors) < head.descriptors:
                 self._take_descriptors(head.descriptors, got.descriptors, deadline)
-            got = got._replace(kind=head.kind, body=self._exactly(head.octets, deadline))
+            got = got._replace(kind=head.kind, body=self._exactly(head.octets, deadline, waiting))
             check_body(head, got.body)
         except OSError as error:
             got.close()
@@ -193,13 +194,13 @@ class HandOverChannel:
             raise
         return got
 
-    def _exactly(self, count: int, deadline: float) -> bytearray:
+    def _exactly(self, count: int, deadline: float, waiting: Callable[[], object]) -> bytearray:
         """Memory grows by a piece with what comes, not with what is announced. Keys may be in it: none is left elsewhere."""
         pieces: list[bytearray] = []
         try:
             for at in range(0, count, _PIECE):
                 pieces.append(bytearray(min(_PIECE, count - at)))
-                self._fill(memoryview(pieces[-1]), deadline)
+                self._fill(memoryview(pieces[-1]), deadline, waiting)
             if len(pieces) == 1:
                 return pieces.pop()
             whole = bytearray(count)
@@ -210,10 +211,14 @@ class HandOverChannel:
             for piece in pieces:
                 wipe(piece)
 
-    def _fill(self, room: memoryview, deadline: float) -> None:
+    def _fill(self, room: memoryview, deadline: float, waiting: Callable[[], object]) -> None:
         while room:
-            self._wait(deadline)
-            count = self._socket.recv_into(room)
+            self._wait(deadline, ALIVE_S)
+            try:
+                count = self._socket.recv_into(room)
+            except TimeoutError:  # the deadline says when it is too late
+                waiting()
+                continue
             if not count:
                 raise HandOverError("the other process has gone")
             room = room[count:]

@@ -95,6 +95,7 @@ class Successor:
         self.engine: Engine | None = None  # that forwards, from when it settles
         self._file: Config | None = None  # what it says, where that is not in force
         self.changes: str | None = None
+        self.lives: Callable[[float], object] = lambda _: None  # what comes next may take so many seconds
 
     @classmethod
     def receive(cls, channel: HandOverChannel, close: Callable[[int], object]) -> Successor:
@@ -158,6 +159,7 @@ class Successor:
     ) -> Engine:
         """Instead of a start. Raises IpsecDpError: before the state came nothing has happened. `lives` is told from then on, when
         this process is the service manager's, what it has got done: how many seconds what comes next may take."""
+        self.lives = lives
         host = parts.host
         if not isinstance(host, LinuxHost):
             raise HandOverError("this gateway has no sockets or interfaces that could be taken")
@@ -176,6 +178,7 @@ class Successor:
             gap_ms = (time.monotonic_ns() - given.stopped) / NS_PER_MS
             with contextlib.suppress(HandOverError):  # it has gone, and no IKE SA comes
                 self._channel.send(MessageKind.FORWARDS, body_of(Forwards(len(engine.sad.records))), seconds=SAY_S)
+            self.lives(IKE_S)
             left_out += self.go_on(parts, engine, manual)
         counters = engine.core.counters()
         goes_on = GoesOn(
@@ -188,7 +191,7 @@ class Successor:
         with contextlib.suppress(HandOverError):  # it has gone: this process is alone in any case
             self._channel.send(MessageKind.GOES_ON, body_of(goes_on), seconds=SAY_S)
         manual.warn(parts.config.tunnels)
-        await self._settle(parts, stack, host, engine, control, lives)
+        await self._settle(parts, stack, host, engine, control)
         return engine
 
     async def _send(self, kind: MessageKind, message: Any) -> None:
@@ -266,7 +269,7 @@ class Successor:
     def heard(self, expected: type[Message], more: float = 0.0) -> Message | str:
         """What comes of IKE now, within IKE_S and `more`. Why nothing does: the other process could not export it, or has gone."""
         try:
-            with contextlib.closing(self._channel.receive(seconds=IKE_S + more)) as got:
+            with contextlib.closing(self._channel.receive(seconds=IKE_S + more, waiting=partial(self.lives, IKE_S))) as got:
                 said: Struct = message_of(got.kind, got.body, expected, UpgradeRefused)
         except HandOverError as error:
             return str(error)
@@ -335,6 +338,7 @@ class Successor:
                 log.warning("a piece of the IKE SAs did not come along: %s", why, extra=told("upgrade_not_taken"))
                 left_out += [LeftBehind(each, why) for each in given.intents]
                 without("what is wanted of tunnels", partial(engine.ike.take_intents, given.intents))
+            self.lives(IKE_S)
         return left_out
 
     async def _settle(
@@ -344,10 +348,10 @@ class Successor:
         host: LinuxHost,
         engine: Engine,
         control: ControlServer,
-        lives: Callable[[float], object],
     ) -> None:
         """Everything else that a gateway does, from now on."""
         self.engine = engine
+        self.lives(STEP_S)
         engine.events.listen(stack)
         engine.ike.go_on(stack)
         engine.housekeeping.start(stack)
@@ -359,7 +363,7 @@ class Successor:
         if not await asyncio.to_thread(self._channel.wait_end, GONE_S):
             log.warning("the process before this one has not ended", extra=told("upgrade_lingers"))
         self._channel.close()  # it may be full of keys that nobody reads any more
-        lives(STEP_S)  # nobody listened before: the other process has said who goes on, and ended
+        self.lives(STEP_S)
         engine.drop_watch.start(stack)
         stack.callback(engine.plane.stop)
         await control.start()
@@ -376,7 +380,7 @@ class Successor:
                 "services": partial(parts.services.apply, parts.config),
                 "addresses for IKE": partial(_listen, parts, engine),
             },
-            lives,
+            self.lives,
         )
 
     def _take_metrics(self, parts: Composition) -> None:
