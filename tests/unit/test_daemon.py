@@ -243,7 +243,8 @@ class TakenOver(Beating):
 
     async def take_file(self, _successor: object) -> None:
         self.calls.append("the file")
-        await self._stopped.wait()
+        async with asyncio.timeout(5.0):
+            await self._stopped.wait()
 
 
 def test_a_file_that_is_taken_over_after_an_upgrade_keeps_nobody_waiting(run, manager, monkeypatch):
