@@ -252,7 +252,7 @@ class Intent:
             case Kind.WHOLE:
                 self._error = self._error_of = self._claim = self._no_child = None
             case Kind.IKE_FAILED:
-                self.failed(event.text, now, others=others)
+                self.failed(event.text, now, others=others, here=event.cause is Cause.LOCAL)
             case Kind.CHILD_FAILED:
                 self._error = self._no_child = event.text
                 self._error_of = event.spi_i
@@ -273,14 +273,15 @@ class Intent:
         if event.spi_i != self._error_of:
             self._error = self._error_of = self._claim = None
 
-    def failed(self, why: str, now: float, *, others: bool = False) -> None:
-        """An attempt came to nothing: the next one goes to the next remote, after a pause that grows."""
+    def failed(self, why: str, now: float, *, others: bool = False, here: bool = False) -> None:
+        """An attempt came to nothing: the next one goes to the next remote, after a pause that grows. `here`: we ended it, which
+        says nothing against this remote."""
         self._error, self._error_of = why, None
         self._count(failures=1)
         if others:  # it was not needed, or is not the last hope
             return
         self.state = "failed"
-        self._remote += 1
+        self._remote += not here
         again_at = now + self._pause(self._failures)
         self._failures = min(self._failures + 1, 16)
         if self._tunnel.start == "start" and self.can_call:

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from ipsec_dp.host.sockets import NAT_PORT
 from ipsec_dp.ike import actions as act
 from ipsec_dp.keying.encapsulation_fallback import EncapsulationFallback
 from ipsec_dp.keying.encapsulations import Between
+from ipsec_dp.rig import Network
 from tests.doubles.clock import FakeClock
 
 from .ike_driver_site import PATH, Double
+from .rig_sites import site
 
 EVENT = act.Event(act.Kind.NO_UDP, "to-b", b"i" * 8, b"r" * 8, "", "why", origin=act.Origin.OURS)
 BETWEEN = Between(PATH.local.address, PATH.remote.address)
@@ -53,6 +56,24 @@ def test_an_attempt_that_goes_no_further_is_left_and_made_anew(made, done):
 def test_what_carries_something_and_what_is_over_is_left_alone(made, done, sas):
     made(*sas).no_udp(EVENT)
     assert done.calls == []
+
+
+def test_of_several_remotes_the_one_that_has_no_way_for_udp_is_called_without(monkeypatch):
+    """The attempt that we ended made it the next one's turn, and what was found was forgotten, round and round."""
+    with Network() as network:
+        passes = network.transmit
+
+        def transmit(datagram):
+            if datagram.destination.port != NAT_PORT:
+                passes(datagram)
+
+        monkeypatch.setattr(network, "transmit", transmit)
+        network.gateway(site("a", start="respond"))
+        b = network.gateway(site("b", start="start").replace('"192.0.2.1"', '["192.0.2.1", "192.0.2.77"]'))
+        b.clock.advance(20)
+        engine: Any = b.site.gateway.engine
+        status = engine.ike.status("to-a")
+        assert (status.state, status.encapsulation, status.encapsulation_why) == ("up", "esp", "fallback")
 
 
 def test_where_nothing_comes_back_it_is_called_anew(made, done):
