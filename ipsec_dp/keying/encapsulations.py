@@ -4,7 +4,8 @@ Known by tunnel, and true between two addresses alone. It begins where what was 
 (`no_way`), or where IKE passes and nothing comes back over SAs in UDP (`nothing_back`). The latter may have another cause, a host
 that does not answer: where nothing comes back over protocol 50 either, UDP is taken again, and not blamed for as long. Both end by
 themselves after a while (`ANEW_S`), with a reload, and at another address; what is up then stays as it is, and the next IKE SA is
-negotiated with UDP. An attempt over protocol 50 that fails ends it at once.
+negotiated with UDP. An attempt over protocol 50 that fails ends it at once, and so does a peer that will not have it: one where
+protocol 50 is not permitted deletes at once what it agreed to.
 
 A host may permit no protocol 50 (a container without CAP_NET_RAW). "auto" is "udp" there: nothing falls back, and a peer that
 cannot be asked for UDP is refused.
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from msgspec import Struct
 
-from ipsec_dp.ike.actions import Kind
+from ipsec_dp.ike.actions import Cause, Kind
 from ipsec_dp.keying.status import COSTS
 from ipsec_dp.util.leaves import Here
 
@@ -44,6 +45,8 @@ _REMEDIES: Final = {
     "esp": 'tunnels with encapsulation = "esp" carry nothing; leave that out, and their ESP goes in UDP',
 }
 ANEW_S: Final = 3600.0  # until UDP is tried anew
+SOON_S: Final = 60.0  # after a fallback: what the peer ends within it, it ends because of the fallback
+_UNWANTED: Final = frozenset({Cause.PEER, Cause.SELECTORS})  # why a peer's SAs end that will not have protocol 50
 _NOTHING_BACK: Final = "IKE passes, and nothing came back of ESP in UDP: let all of UDP port 4500 pass, there and back"
 _ANEW: Final = f"UDP is tried anew by the first IKE SA that is made after {ANEW_S / 3600:.0f} h, or after a reload"
 
@@ -143,15 +146,28 @@ class Encapsulations:
             return True
         return False
 
-    def event(self, event: Event) -> None:
-        """What IKE says of a tunnel: an attempt that fails as well shows that UDP was not the cause."""
+    def event(self, event: Event) -> bool:
+        """What IKE says of a tunnel: an attempt that fails as well shows that UDP was not the cause. True: call anew, since the
+        peer will not have protocol 50."""
         found = self._found.get(event.tunnel)
         if found is None:
-            return
+            return False
         if event.kind is Kind.CHILD_UP:
             found.up = True
         elif event.kind is Kind.IKE_FAILED and found.because is _Because.NO_WAY and not found.up:
             self.forget(event.tunnel)
+        elif found.because is _Because.SILENCE and self._unwanted(event, found):
+            self._note(event.tunnel, found.between, _Because.NEITHER, "")
+            return event.kind is not Kind.IKE_FAILED  # which is repeated anyway
+        return False
+
+    def _unwanted(self, event: Event, found: _Finding) -> bool:
+        """Whether the peer ends what was to go over protocol 50. Another proxy ID may be refused for reasons of its own, so that a
+        CHILD_SA that fails says nothing."""
+        if event.kind is Kind.IKE_FAILED:
+            return not found.up and event.cause is not Cause.LOCAL
+        soon = self._clock.now() < found.until - ANEW_S + SOON_S
+        return soon and event.kind in (Kind.CHILD_DOWN, Kind.IKE_DOWN) and event.cause in _UNWANTED
 
     def export(self) -> dict[str, FindingState]:
         """All that was found, by tunnel."""

@@ -105,7 +105,16 @@ class IkeDriver:
             uncalled=uncalled,
         )
         self._fallback = EncapsulationFallback(core, self._peers, self._calls, clock, leave=self.leave, restart=self.restart)
-        self._events = IkeEvents(core, self._peers, self._calls, conditions, clock, reported=reported, no_udp=self._fallback.no_udp)
+        self._events = IkeEvents(
+            core,
+            self._peers,
+            self._calls,
+            conditions,
+            clock,
+            reported=reported,
+            no_udp=self._fallback.no_udp,
+            restart=self.restart,
+        )
         self._executor = Executor(
             core,
             children,

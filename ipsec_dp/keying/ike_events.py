@@ -29,7 +29,8 @@ UNPROVEN = frozenset({act.Origin.CLAIMED, act.Origin.STRANGER})
 
 
 class IkeEvents:
-    """Of all tunnels. `reported`: as `IkeDriver`; `no_udp` hears of an attempt that goes no further on port 4500."""
+    """Of all tunnels. `reported`: as `IkeDriver`; `no_udp` hears of an attempt that goes no further on port 4500.
+    `restart`: as of `IkeDriver`."""
 
     def __init__(
         self,
@@ -41,9 +42,10 @@ class IkeEvents:
         *,
         reported: Callable[[Event], None],
         no_udp: Callable[[Event], None],
+        restart: Callable[[str], None],
     ) -> None:
         self._core, self._peers, self._calls, self._clock = core, peers, calls, clock
-        self._reported, self._no_udp = reported, no_udp
+        self._reported, self._no_udp, self._restart = reported, no_udp, restart
         self._lines = Lines()
         self._fallbacks = Fallbacks(conditions)
 
@@ -58,10 +60,12 @@ class IkeEvents:
             return
         now = self._clock.now()
         self._fallbacks.look(event.tunnel, self._core.fallback(event.tunnel, now))
-        self._peers.encapsulations.event(event)
+        unwanted = self._peers.encapsulations.event(event)
         intent.event(event, now, others=event.kind in ENDS and self._core.has_ike_sa(event.tunnel))
         if event.kind is act.Kind.NO_UDP:
             self._no_udp(event)
+        if unwanted:
+            self._restart(event.tunnel)
         if event.kind in ANSWERED:
             self._calls.answered(event.tunnel, now)
 

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from ipsec_dp.ike.actions import Endpoint, Event, Kind, Origin, Path
+from ipsec_dp.ike.actions import Cause, Endpoint, Event, Kind, Origin, Path
 from ipsec_dp.ike.peer import Peer
-from ipsec_dp.keying.encapsulations import ANEW_S, Between, Encapsulations, FindingState
+from ipsec_dp.keying.encapsulations import ANEW_S, SOON_S, Between, Encapsulations, FindingState
 from ipsec_dp.util.conditions import Conditions
 from tests.doubles.clock import FakeClock, settle
 from tests.doubles.config import PSK, tunnel
@@ -42,8 +42,8 @@ class Known:
         """What is negotiated from now on."""
         return self.found.applied(AUTO).encapsulation
 
-    def hears(self, kind):
-        self.found.event(Event(kind, "to-b", bytes(8), bytes(8), "", "why", origin=Origin.OURS))
+    def hears(self, kind, cause=None):
+        return self.found.event(Event(kind, "to-b", bytes(8), bytes(8), "", "why", cause, origin=Origin.OURS))
 
 
 def in_loop(life):
@@ -80,6 +80,32 @@ def test_an_attempt_over_protocol_50_that_fails_too_shows_that_udp_was_not_the_c
             known.hears(Kind.CHILD_UP)
         known.hears(Kind.IKE_FAILED)
         assert known.now == then
+
+    in_loop(life)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause", "up", "after", "anew", "then"),
+    [
+        (Kind.CHILD_DOWN, Cause.PEER, True, 0, True, "auto"),
+        (Kind.IKE_DOWN, Cause.SELECTORS, False, 0, True, "auto"),
+        (Kind.IKE_FAILED, Cause.PROPOSAL, False, 0, False, "auto"),
+        (Kind.IKE_FAILED, Cause.TIMEOUT, False, 2 * SOON_S, False, "auto"),
+        (Kind.IKE_FAILED, Cause.LOCAL, False, 0, False, "esp"),
+        (Kind.IKE_FAILED, Cause.TIMEOUT, True, 0, False, "esp"),
+        (Kind.IKE_DOWN, Cause.LOCAL, False, 0, False, "esp"),
+        (Kind.CHILD_FAILED, Cause.PROPOSAL, True, 0, False, "esp"),
+        (Kind.CHILD_DOWN, Cause.PEER, True, SOON_S + 1, False, "esp"),
+    ],
+)
+def test_who_will_not_have_protocol_50_where_nothing_came_back_has_udp_again(kind, cause, up, after, anew, then):
+    async def life(known):
+        known.found.nothing_back("to-b", HERE)
+        if up:
+            known.hears(Kind.CHILD_UP)
+        await known.clock.advance(after)
+        assert (known.hears(kind, cause), known.now) == (anew, then)
+        assert known.found.nothing_back("to-b", HERE) is (then == "esp"), "and UDP is not blamed"
 
     in_loop(life)
 

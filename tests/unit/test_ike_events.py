@@ -27,7 +27,9 @@ def events(heard):
     peers: Any = SimpleNamespace(get=lambda _: None, encapsulations=SimpleNamespace(event=heard.encapsulations))
     intent = SimpleNamespace(event=lambda *_, others: heard.intent(others), claimed=heard.claimed, cannot_carry=heard.cannot_carry)
     calls: Any = SimpleNamespace(intents={"to-b": intent}, answered=heard.answered)
-    return IkeEvents(core, peers, calls, Conditions(clock), clock, reported=heard.reported, no_udp=heard.no_udp)
+    return IkeEvents(
+        core, peers, calls, Conditions(clock), clock, reported=heard.reported, no_udp=heard.no_udp, restart=heard.restart
+    )
 
 
 def told(kind, origin=act.Origin.OURS, name="to-b"):
@@ -49,6 +51,12 @@ def told(kind, origin=act.Origin.OURS, name="to-b"):
 def test_who_hears_of_an_event(events, heard, event, expected):
     events.report(event)
     assert [call[0] for call in heard.calls] == expected
+
+
+def test_who_will_not_have_protocol_50_is_called_anew_once_the_tunnel_knows_why(events, heard):
+    heard.answers["encapsulations"] = True
+    events.report(told(act.Kind.CHILD_DOWN, act.Origin.PEER))
+    assert heard.calls[2:] == [("intent", False), ("restart", "to-b")]
 
 
 def test_a_tunnel_knows_what_this_host_cannot_have(events, heard):

@@ -175,7 +175,7 @@ OWNERS = {
     "keying/child_installer.py": {STANDARD: "NS_PER_S"},
     "keying/ike_trace.py": {OURS: "LINES_A_SECOND"},
     "keying/ike_trials.py": {OURS: "REMOTES_MOST"},
-    "keying/encapsulations.py": {OURS: "ANEW_S"},
+    "keying/encapsulations.py": {OURS: "ANEW_S SOON_S"},
     "keying/initiation.py": {OURS: "BACKOFF_FIRST_S BACKOFF_MAX_S JITTER SOON_S"},
     "keying/key_log.py": {OURS: "RECENT AGAIN_S"},
     "keying/manual.py": {OURS: "SOFT_PART"},

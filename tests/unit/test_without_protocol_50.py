@@ -114,6 +114,26 @@ def test_the_delete_of_what_is_not_carried_follows_the_answer_that_made_it(tmp_p
         ]
 
 
+def test_a_peer_that_has_it_tries_it_once_and_comes_back_to_udp(tmp_path):
+    """Nothing came back of ESP in UDP, since nobody answered there. The tunnel carried nothing any more, for good."""
+    with Network() as network:
+        here = loaded(site("a", start="respond"), tmp_path, {})
+        a = MemorySite(network, here, [network.wire], [ip_address("192.0.2.1")])
+        a.host.denied[Encapsulation.ESP] = WHY
+        a.start()
+        b = network.gateway(site("b", start="start"))
+        b.clock.advance(5)
+        engine: Any = b.site.gateway.engine
+        ike, answers = engine.ike, []
+        b.site.clock.call_at(b.site.clock.now() + 1, lambda: answers.append(ike.nothing_back("to-a")))
+        b.clock.advance(10)
+        status = ike.status("to-a")
+        assert (answers, status.state, status.encapsulation, status.encapsulation_why) == ([True], "up", "udp", "auto")
+        b.site.clock.call_at(b.site.clock.now() + 1, lambda: answers.append(ike.nothing_back("to-a")))
+        b.clock.advance(10)
+        assert (answers, ike.status("to-a").encapsulation) == ([True, False], "udp"), "and stays there"
+
+
 def installs(number):
     keys = [bytearray(os.urandom(36)) for _ in range(2)]
     child: dict[str, Any] = {
