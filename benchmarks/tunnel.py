@@ -1,6 +1,6 @@
 """Whole tunnels beside each other: this project, the plain path, and other implementations, measured in one run.
 
-    make bench-tunnel                        everything, 5 rounds; as root, some 80 minutes on an idle 2-core machine
+    make bench-tunnel                        everything, 5 rounds; as root, some 70 minutes on an idle 2-core machine
     python -m benchmarks.tunnel --quick      tcp_1, udp_64 and idle round trips in one round, about two minutes
     python -m benchmarks.tunnel --compare COMMIT --measure tcp_1 --measure rtt_p50      this tree beside that of another commit
 
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, interrupted)
     effort = (QUICK_EFFORT if asked.quick else Effort()).with_rounds(rounds_of(asked))
     probes = probes_for(set(asked.measure or (QUICK if asked.quick else MEASURES)))
-    file, results = empty(asked.output), Results()
+    results = Results()
     try:
         with competitors(asked, console) as (contenders, pair):
             if missing := [contender.name for contender in contenders if not contender.is_there()]:
@@ -172,6 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for probe in probes:
                     for name in contender.cannot.keys() & set(probe.measures):
                         results.lacks(contender.name, (name,), contender.cannot[name])
+            file = empty(asked.output)  # not before it is known that there will be others
             steps = plan(contenders, probes, effort.rounds, pair)
             load = f"{len(contenders)} contenders, {effort.rounds} rounds, {len(steps)} tunnels"
             console.print(f"{load}: about {duration(Forecast(steps, effort).seconds())}", highlight=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 
 import pytest
 from rich.console import Console
@@ -134,6 +136,17 @@ def test_an_earlier_runs_results_are_removed_before_a_new_one(tmp_path):
         (tmp_path / name).write_text("old")
     assert tunnel.empty(tmp_path) == tmp_path / "tunnel.json"
     assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
+
+
+@pytest.mark.parametrize("argv", [("--compare", "no-such-commit"), ("--contender", "wireguard-go-2025")])
+def test_a_run_that_cannot_begin_leaves_them(tmp_path, monkeypatch, argv):
+    (tmp_path / "tunnel.json").write_text("old")
+    monkeypatch.setenv("PATH", os.defpath)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.chdir(tmp_path)  # which it leaves
+    assert tunnel.main([*argv, "--output", str(tmp_path)]) == tunnel.FAILED
+    assert (tmp_path / "tunnel.json").read_text() == "old"
 
 
 def test_every_measure_has_one_probe():
