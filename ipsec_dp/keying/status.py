@@ -15,7 +15,7 @@ RenewalTrigger = Literal["operator", "monitor", "volume"]
 EncapsulationReason = Literal["configured", "nat", "auto", "peer", "shared", "fallback"]
 
 # Of IP protocol 50, beside ESP in UDP.
-COSTS: Final = "which costs throughput (no segmentation offloads: about a third of what UDP carries)"
+COSTS: Final = "which costs throughput (no segmentation offloads: a fifth to a third of what UDP carries)"
 
 
 class PostQuantumStatus(msgspec.Struct, frozen=True, kw_only=True):
