@@ -304,6 +304,10 @@ class IkeVersions:
         manager = self._of(tunnel, now)
         return self._noted(manager, manager.rekey(tunnel, now, ike=ike), now)
 
+    def reauthenticate(self, tunnel: str, now: float) -> list[Action]:
+        manager = self._of(tunnel, now)
+        return self._noted(manager, manager.reauthenticate(tunnel, now), now)
+
     def terminate(self, tunnel: str, now: float) -> list[Action]:
         return self._all([(one, partial(one.terminate, tunnel)) for one in self._each_of(tunnel)], now)
 

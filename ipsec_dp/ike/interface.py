@@ -147,6 +147,10 @@ class IkeCore(Protocol):
     def rekey(self, tunnel: str, now: float, *, ike: bool = False) -> list[Action]:
         """Rekey every CHILD_SA of a tunnel, or its IKE SA."""
 
+    def reauthenticate(self, tunnel: str, now: float) -> list[Action]:
+        """Another IKE SA from the beginning, beside the one that a tunnel has and, once it is up, in its place (RFC 7296 §2.8.3).
+        In IKEv1 another phase 1, whose CHILD_SAs follow as they are rekeyed. Nothing where the peer is the one that calls."""
+
     def terminate(self, tunnel: str, now: float) -> list[Action]:
         """Delete all IKE SAs of a tunnel with all that hangs on them."""
 

@@ -21,7 +21,7 @@ from ipsec_dp.ike.peer_table import PeerTable
 from ipsec_dp.ike.post_quantum import NOTHING, PostQuantum
 from ipsec_dp.ike.strangers import StrangersEvents
 from ipsec_dp.ike.traffic_selectors import asked_by
-from ipsec_dp.ike.v2 import acquire, delete, elsewhere, ike_rekey, reconfigure, report, timers
+from ipsec_dp.ike.v2 import acquire, delete, elsewhere, ike_rekey, reauth, reconfigure, report, timers
 from ipsec_dp.ike.v2.admission import Admission
 from ipsec_dp.ike.v2.datagrams import IkeDatagrams
 from ipsec_dp.ike.v2.gateway import IkeGateway
@@ -174,6 +174,17 @@ class IkeManager:
                 for child in list(session.children.values()):
                     timers.rekey_child(session, child, now)
             return send_next(session, now)
+
+        return self._sas.run(session, now, step)
+
+    def reauthenticate(self, tunnel: str, now: float) -> list[Action]:
+        session = self._sas.current(tunnel)
+        if session is None or not reauth.may_call(session):
+            return []
+
+        def step() -> list[Action]:
+            reauth.demand(session, now)
+            return []
 
         return self._sas.run(session, now, step)
 

@@ -8,9 +8,9 @@ from ipsec_dp.keying.encapsulations import Between
 from ipsec_dp.keying.tunnel_state import UP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from ipsec_dp.ike.actions import Event
+    from ipsec_dp.ike.actions import Action, Event
     from ipsec_dp.ike.interface import IkeCore
     from ipsec_dp.keying.calls import Calls
     from ipsec_dp.keying.tunnel_peers import TunnelPeers
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class EncapsulationFallback:
-    """Of all tunnels. `leave`, `restart`: as of `IkeDriver`."""
+    """Of all tunnels. `leave`, `restart`: as of `IkeDriver`; `carry_out` takes what the core says."""
 
     def __init__(
         self,
@@ -29,9 +29,11 @@ class EncapsulationFallback:
         *,
         leave: Callable[[str], None],
         restart: Callable[[str], None],
+        carry_out: Callable[[Iterable[Action]], None],
     ) -> None:
         self._core, self._peers, self._calls, self._clock = core, peers, calls, clock
-        self._leave, self._restart = leave, restart
+        self._leave, self._restart, self._carry_out = leave, restart, carry_out
+        peers.encapsulations.tried_anew = self.tried_anew
 
     def nothing_back(self, name: str) -> bool:
         """Nothing came over the SAs that a tunnel has, though IKE passes and questions were sent. True: another way is tried."""
@@ -48,13 +50,25 @@ class EncapsulationFallback:
         return True
 
     def no_udp(self, event: Event) -> None:
-        """It is called without, at once; unless an IKE SA of it is up, which carries what there is."""
+        """It is called without, at once; unless an IKE SA of it is up, which carries what there is. Where that goes without UDP it
+        stays so, and so does what replaces it."""
         sas = self._core.latest(event.tunnel, self._clock.now())
-        if any(sa.state in UP for sa in sas):
+        up = [sa for sa in sas if sa.state in UP]
+        concerned = up or [sa for sa in sas if (sa.spi_i, sa.spi_r) == (event.spi_i, event.spi_r)]
+        if not concerned or any(sa.udp for sa in up):
             return
-        path = next((sa.path for sa in sas if (sa.spi_i, sa.spi_r) == (event.spi_i, event.spi_r)), None)
-        if path is not None:
+        if not up:
             self._leave(event.tunnel)
-            between = Between(path.local.address, path.remote.address)
-            self._peers.encapsulations.no_way(event.tunnel, between, event.text)
+        path = concerned[-1].path
+        between = Between(path.local.address, path.remote.address)
+        self._peers.encapsulations.no_way(event.tunnel, between, event.text, up=bool(up))
+        if not up:
             self._restart(event.tunnel)
+
+    def tried_anew(self, name: str) -> None:
+        """Another IKE SA, with UDP, is to take the place of one that is up without: make-before-break, so that nothing is lost
+        where UDP still does not get through."""
+        now = self._clock.now()
+        up = [sa for sa in self._core.latest(name, now) if sa.state in UP]
+        if up and up[-1].role == "initiator" and not up[-1].udp:
+            self._carry_out(self._core.reauthenticate(name, now))

@@ -4,8 +4,10 @@ Known by tunnel, and true between two addresses alone. It begins where what was 
 (`no_way`), or where IKE passes and nothing comes back over SAs in UDP (`nothing_back`). The latter may have another cause, a host
 that does not answer: where nothing comes back over protocol 50 either, UDP is taken again, and not blamed for as long. Both end by
 themselves after a while (`ANEW_S`), with a reload, and at another address; what is up then stays as it is, and the next IKE SA is
-negotiated with UDP. An attempt over protocol 50 that fails ends it at once, and so does a peer that will not have it: one where
-protocol 50 is not permitted deletes at once what it agreed to.
+negotiated with UDP. Where port 4500 alone was the cause, such an IKE SA is begun after that while, beside the one that is up, whose
+place it takes if it gets through; after silence a trial would lose packets, and there is none. An attempt over protocol 50 that
+fails ends it at once, and so does a peer that will not have it: one where protocol 50 is not permitted deletes at once what it
+agreed to.
 
 A host may permit no protocol 50 (a container without CAP_NET_RAW). "auto" is "udp" there: nothing falls back, and a peer that
 cannot be asked for UDP is refused.
@@ -48,7 +50,6 @@ ANEW_S: Final = 3600.0  # until UDP is tried anew
 SOON_S: Final = 60.0  # after a fallback: what the peer ends within it, it ends because of the fallback
 _UNWANTED: Final = frozenset({Cause.PEER, Cause.SELECTORS})  # why a peer's SAs end that will not have protocol 50
 _NOTHING_BACK: Final = "IKE passes, and nothing came back of ESP in UDP: let all of UDP port 4500 pass, there and back"
-_ANEW: Final = f"UDP is tried anew by the first IKE SA that is made after {ANEW_S / 3600:.0f} h, or after a reload"
 
 
 class Between(NamedTuple):
@@ -62,6 +63,13 @@ class _Because(Enum):
     NO_WAY = "port 4500"
     SILENCE = "nothing comes back"
     NEITHER = "nor over protocol 50"  # UDP is used, and not blamed
+
+
+_HOURS: Final = f"{ANEW_S / 3600:.0f} h"
+_ANEW: Final = {
+    _Because.NO_WAY: f"UDP is tried anew after {_HOURS}, and by the first IKE SA that is made after a reload",
+    _Because.SILENCE: f"UDP is tried anew by the first IKE SA that is made after {_HOURS}, or after a reload",
+}
 
 
 @dataclass(slots=True)
@@ -93,6 +101,7 @@ class Encapsulations:
     def __init__(self, apply: Callable[[str], None], conditions: Conditions, clock: Clock, no_esp: str | None = None) -> None:
         self._apply, self._conditions, self._clock, self._no_esp = apply, conditions, clock, no_esp
         self._found: dict[str, _Finding] = {}
+        self.tried_anew: Callable[[str], None] = lambda _: None  # what is up may be replaced, since port 4500 alone was the cause
 
     def applied(self, peer: Peer) -> Peer:
         """As it is to be met now."""
@@ -129,9 +138,10 @@ class Encapsulations:
         if found is not None and found.between != between:
             self.forget(tunnel)
 
-    def no_way(self, tunnel: str, between: Between, why: str) -> None:
-        """What IKE sends to port 4500 gets no answer: call anew."""
+    def no_way(self, tunnel: str, between: Between, why: str, *, up: bool = False) -> None:
+        """What IKE sends to port 4500 gets no answer. `up`: an IKE SA is, over protocol 50; else call anew."""
         self._note(tunnel, between, _Because.NO_WAY, f"{why}: let UDP port 4500 pass, there and back")
+        self._found[tunnel].up = up
 
     def nothing_back(self, tunnel: str, between: Between) -> bool:
         """Nothing ever came over its SAs, though IKE passes and questions were sent. True: call anew."""
@@ -194,6 +204,13 @@ class Encapsulations:
             self._conditions.end(SOURCE, tunnel)
             self._apply(tunnel)
 
+    def _end(self, tunnel: str) -> None:
+        """It has lasted long enough."""
+        anew = self._found[tunnel].because is _Because.NO_WAY
+        self.forget(tunnel)
+        if anew:
+            self.tried_anew(tunnel)
+
     def forget_all(self) -> None:
         """Somebody has changed something."""
         for tunnel in tuple(self._found):
@@ -202,12 +219,12 @@ class Encapsulations:
     def _note(self, tunnel: str, between: Between, because: _Because, why: str, until: float | None = None) -> None:
         self.forget(tunnel)
         ends = self._clock.now() + ANEW_S if until is None else until
-        timer = self._clock.call_at(ends, self.forget, tunnel)
+        timer = self._clock.call_at(ends, self._end, tunnel)
         self._found[tunnel] = _Finding(between, because, why, ends, timer)
         self._apply(tunnel)
         if because is not _Because.NEITHER:
             text = f'tunnel "{tunnel}": its ESP goes as IP protocol 50, a fallback, {COSTS}: {why}, or write encapsulation = "esp"'
-            self._conditions.begin(SOURCE, tunnel, f"{text}; {_ANEW}")
+            self._conditions.begin(SOURCE, tunnel, f"{text}; {_ANEW[because]}")
 
 
 def _with(peer: Peer, encapsulation: Encapsulation) -> Peer:

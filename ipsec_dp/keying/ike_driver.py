@@ -104,7 +104,9 @@ class IkeDriver:
             begin=self._tasks.begin,
             uncalled=uncalled,
         )
-        self._fallback = EncapsulationFallback(core, self._peers, self._calls, clock, leave=self.leave, restart=self.restart)
+        self._fallback = EncapsulationFallback(
+            core, self._peers, self._calls, clock, leave=self.leave, restart=self.restart, carry_out=self._carry_out
+        )
         self._events = IkeEvents(
             core,
             self._peers,

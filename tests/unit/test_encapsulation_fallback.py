@@ -10,7 +10,8 @@ import pytest
 from ipsec_dp.host.sockets import NAT_PORT
 from ipsec_dp.ike import actions as act
 from ipsec_dp.keying.encapsulation_fallback import EncapsulationFallback
-from ipsec_dp.keying.encapsulations import Between
+from ipsec_dp.keying.encapsulations import ANEW_S, Between
+from ipsec_dp.keying.tunnel_state import UP
 from ipsec_dp.rig import Network
 from tests.doubles.clock import FakeClock
 
@@ -18,6 +19,7 @@ from .ike_driver_site import PATH, Double
 from .rig_sites import site
 
 EVENT = act.Event(act.Kind.NO_UDP, "to-b", b"i" * 8, b"r" * 8, "", "why", origin=act.Origin.OURS)
+STEP_S = 5
 BETWEEN = Between(PATH.local.address, PATH.remote.address)
 
 
@@ -42,7 +44,7 @@ def made(done):
 
         peers: Any = Peers({"to-b": SimpleNamespace(encapsulation=encapsulation)})
         calls: Any = SimpleNamespace(intents={"to-b": SimpleNamespace(can_call=can_call)})
-        return EncapsulationFallback(core, peers, calls, clock, leave=done.leave, restart=done.restart)
+        return EncapsulationFallback(core, peers, calls, clock, leave=done.leave, restart=done.restart, carry_out=done.carry_out)
 
     return make
 
@@ -74,6 +76,57 @@ def test_of_several_remotes_the_one_that_has_no_way_for_udp_is_called_without(mo
         engine: Any = b.site.gateway.engine
         status = engine.ike.status("to-a")
         assert (status.state, status.encapsulation, status.encapsulation_why) == ("up", "esp", "fallback")
+
+
+class Blocked:
+    """Two gateways, the network between which lets nothing of port 4500 pass while it is `shut`."""
+
+    def __init__(self, network, monkeypatch, version):
+        self.shut, self._passes = True, network.transmit
+        monkeypatch.setattr(network, "transmit", self._transmit)
+        tables = f'  [tunnel.ike]\n  version = "{version}"\n'
+        network.gateway(site("a", start="respond", tables=tables))
+        self.gateway = network.gateway(site("b", start="start", tables=tables))
+        self.clock = self.gateway.clock
+        self.engine: Any = self.gateway.site.gateway.engine
+
+    def _transmit(self, datagram):
+        if not (self.shut and datagram.destination.port == NAT_PORT):
+            self._passes(datagram)
+
+    def is_now(self):
+        status = self.engine.ike.status("to-a")
+        return status.state, status.encapsulation, status.encapsulation_why
+
+    def warned(self):
+        return any("its ESP goes as IP protocol 50" in text for text in self.gateway.site.gateway.conditions.texts)
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_after_an_hour_what_is_up_goes_over_to_udp_where_that_passes_again(monkeypatch, version):
+    with Network() as network:
+        there = Blocked(network, monkeypatch, version)
+        there.clock.advance(30)
+        assert there.is_now() == ("up", "esp", "fallback")
+        there.shut = False
+        there.clock.advance(ANEW_S - 60)
+        assert there.is_now() == ("up", "esp", "fallback")
+        there.clock.advance(120)
+        assert there.is_now() == ("up", "udp", "auto")
+        assert not there.warned()
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_where_udp_still_does_not_pass_what_is_up_stays_up_and_is_left_alone_for_an_hour(monkeypatch, version, caplog):
+    with Network() as network:
+        there = Blocked(network, monkeypatch, version)
+        there.clock.advance(30)
+        caplog.clear()
+        for _ in range(round(2.5 * ANEW_S / STEP_S)):
+            there.clock.advance(STEP_S)
+            assert there.is_now() in {(state, "esp", "fallback") for state in UP}
+        assert there.warned()
+        assert sum(record.getMessage().startswith("no way for UDP") for record in caplog.records) == 2
 
 
 def test_where_nothing_comes_back_it_is_called_anew(made, done):

@@ -61,7 +61,7 @@ def test_port_4500_without_an_answer_leads_to_protocol_50_for_a_while():
         (text,) = known.conditions.texts
         assert text.startswith('tunnel "to-b": its ESP goes as IP protocol 50, a fallback, which costs throughput')
         assert "192.0.2.2 did not answer: let UDP port 4500 pass" in text
-        assert "UDP is tried anew by the first IKE SA that is made after 1 h, or after a reload" in text
+        assert "UDP is tried anew after 1 h, and by the first IKE SA that is made after a reload" in text
         known.hears(Kind.CHILD_UP)
         await known.clock.advance(ANEW_S - 1)
         assert known.now == "esp"

@@ -187,6 +187,9 @@ class IsakmpManager:
             self._sas.settle(peering, now)
         return self._take(now)
 
+    def reauthenticate(self, tunnel: str, now: float) -> list[Action]:
+        return self.rekey(tunnel, now, ike=True)
+
     def terminate(self, tunnel: str, now: float) -> list[Action]:
         return self._end(tunnel, "terminated here", now)
 
