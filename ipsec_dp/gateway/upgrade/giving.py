@@ -197,7 +197,7 @@ class Giving:
                 with no_collection():
                     goes_on = self.hand_over(engine, successor, offered)
             except BaseException:
-                await asyncio.to_thread(successor.end)
+                await asyncio.to_thread(successor.abandon if self._given_away else successor.end)
                 if not self._given_away:
                     engine.reloader.tell_files()  # it may have had others opened, which its file names
                 raise
