@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ipsec_dp.databases.carried_sas import CarriedRecords, CarriedSad
     from ipsec_dp.databases.sad_events import Event
-    from ipsec_dp.dataplane import Channel, DataPlane, Endpoint, ExportedSa, OuterPath, SaInfo, TunnelTraffic
+    from ipsec_dp.dataplane import Channel, DataPlane, Endpoint, OuterPath, SaInfo, TunnelTraffic
     from ipsec_dp.ipsec.addresses import Address
     from ipsec_dp.ipsec.selectors import SelectorPair
 
@@ -255,10 +255,6 @@ class Sad:
         return self.children.get(child.number) is child
 
     # ---- to another process, and from one
-
-    def export_sa(self, handle: SaHandle) -> ExportedSa:
-        """One SA whole, which is retired by this. Raises DataPlaneError, as `DataPlane.export_sa`."""
-        return self._plane.export_sa(handle, self.records[handle].suite)
 
     def export(self) -> CarriedSad:
         """All SAs whole, which are retired by this. Raises DataPlaneError (EAGAIN), and none has left, while a loop has packets

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ipsec_dp.host import HostError, nft
-from ipsec_dp.host.guard import TABLE_PREFIX, plan, render, render_change, render_closing, stand_in_name, table_name, widen
+from ipsec_dp.host.guard import plan, render, render_change, render_closing, stand_in_name, table_name, widen
 from ipsec_dp.host.kept_table import KeptTable
 from ipsec_dp.host.nft import Count
 from ipsec_dp.host.nft_state import NftState
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from ipsec_dp.host.guard import Device, GuardRule, Plan
 
 log = logging.getLogger(__name__)
-
-
-async def leftovers() -> list[str]:
-    """The names of all guard tables that there are, of running gateways too."""
-    return sorted(name for name in await nft.tables() if name.startswith(TABLE_PREFIX))
 
 
 class Guard:

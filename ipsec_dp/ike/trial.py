@@ -311,10 +311,6 @@ class NegotiationTrial:
             else:
                 self._record.do(self._core.rekey(self.peer.tunnel, now))
 
-    def _refusals(self) -> None:
-        lacking = () if self.outcome.ike is None else self.outcome.ike.lacking
-        self.outcome.refused = [f"{lack.proxy_id}: {lack.why or 'not answered'}" for lack in lacking[:PAIRS_TRIED]]
-
     def _in_renewal(self, now: float) -> None:
         if self.outcome.renewal is not None:
             self._record.fail(self.outcome.renewal, _PHASE_2[2])

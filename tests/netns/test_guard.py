@@ -20,7 +20,7 @@ import pytest
 
 from ipsec_dp.host import MARK, HostError, nft
 from ipsec_dp.host.guard import GuardRule, separate
-from ipsec_dp.host.guard_table import Guard, leftovers
+from ipsec_dp.host.guard_table import Guard
 from ipsec_dp.ipsec.addresses import AddressRange
 from ipsec_dp.ipsec.selectors import Range, SelectorPair
 from ipsec_dp.rig import netns
@@ -180,12 +180,12 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_survives_the_process_and_is_adopted(sites, guard, tmp_path):
     run = subprocess.run(sites.gw_a.argv(sys.executable, "-c", KILLED), timeout=30, check=False)
     assert run.returncode == -9
-    assert harness.run(sites.gw_a, leftovers) == ["ipsec_dp_test"]
+    assert harness.run(sites.gw_a, nft.tables) == ["ipsec_dp_test"]
     assert not harness.pings(sites.host_a, netns.HOST_B[0])
     guard(A_TO_B)
     assert counts(sites.gw_a) == {"cleartext_out4": 1}, "a guard that replaces another goes on counting"
     harness.run(sites.gw_a, GUARD.remove)
-    assert harness.run(sites.gw_a, leftovers) == []
+    assert harness.run(sites.gw_a, nft.tables) == []
     assert harness.reaches(sites.host_a, netns.HOST_B[0])
     harness.run(sites.gw_a, GUARD.remove)
 

@@ -19,7 +19,7 @@ from ipsec_dp.dataplane import Endpoint
 from ipsec_dp.dataplane.moving import record_layout
 from ipsec_dp.gateway.ike_counts import CarriedCounts
 from ipsec_dp.gateway.upgrade import giving
-from ipsec_dp.gateway.upgrade.giving import Giving, Offered, Places
+from ipsec_dp.gateway.upgrade.giving import Giving
 from ipsec_dp.gateway.upgrade.messages import (
     Forwards,
     GivenIke,
@@ -30,6 +30,7 @@ from ipsec_dp.gateway.upgrade.messages import (
     body_of,
     message_of,
 )
+from ipsec_dp.gateway.upgrade.offered import Offered, Places
 from ipsec_dp.gateway.upgrade.stream import HandOverChannel, HandOverError
 from ipsec_dp.services.path_mtu import CarriedMtus
 from tests.doubles.giving import GOES_ON, Gone, Noting

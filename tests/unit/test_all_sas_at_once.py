@@ -157,7 +157,7 @@ def test_an_sa_that_was_asked_for_before_leaves_with_all_or_not_at_all(site, mon
     first, last = site.a.sad.records
     busy.holds = {last}
     with pytest.raises(DataPlaneError):
-        site.a.sad.export_sa(last)
+        site.a.plane.export_sa(last, site.suite)
     busy.holds = {first}
     with pytest.raises(DataPlaneError) as again:
         export(site.a.sad)
@@ -169,7 +169,7 @@ def test_an_sa_that_was_asked_for_before_leaves_with_all_or_not_at_all(site, mon
 
 @pytest.mark.parametrize("export", [Sad.export, Sad.export_all])
 def test_an_sa_that_has_left_already_is_named(site, export):
-    alone = site.a.sad.export_sa(site.inbound("a"))
+    alone = site.a.plane.export_sa(site.inbound("a"), site.suite)
     carried = export(site.a.sad)
     assert [spi for spi, _ in carried.left_out] == [alone.spi]
     assert count(carried) == 1

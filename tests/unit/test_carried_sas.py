@@ -262,7 +262,7 @@ def test_two_peers_that_chose_one_spi_are_told_apart_by_their_keys_or_addresses(
     elsewhere = EndpointValue(b"\xcb\0\x71\x09", 4500, 0)
     with pair() as site:
         record = site.a.sad.records[site.outbound("a")]
-        state = site.a.sad.export_sa(record.handle)
+        state = site.a.plane.export_sa(record.handle, record.suite)
         assert state.path is not None
         assert record.path is not None
         its = msgspec.structs.replace(state, keymat=keymat(GCM, "y"), path=msgspec.structs.replace(state.path, remote=elsewhere))
@@ -298,7 +298,7 @@ def test_whatever_a_state_says_it_is_imported_or_refused(changes, words, directi
 def test_a_state_of_a_newer_model_or_of_another_sa_is_refused():
     with pair() as site, PlaneRig("c", "192.0.2.9") as after:
         record = site.a.sad.records[site.outbound("a")]
-        state = site.a.sad.export_sa(record.handle)
+        state = site.a.plane.export_sa(record.handle, record.suite)
         wrong = [
             (params_of(record), msgspec.structs.replace(state, model=2)),
             (params_of(record, spi=record.spi + 1), state),
@@ -316,7 +316,7 @@ def test_times_of_another_hosts_clock_are_moved():
     with pair() as site, PlaneRig("c", "192.0.2.9") as after:
         send(site.a)
         record = site.a.sad.records[site.outbound("a")]
-        state = site.a.sad.export_sa(record.handle)
+        state = site.a.plane.export_sa(record.handle, record.suite)
         info = after.plane.read_sa(after.plane.import_sa(params_of(record), state, clock=10**9))
         assert info.last_use == state.last_use + 10**9
         assert state.path is not None
@@ -327,7 +327,7 @@ def test_times_of_another_hosts_clock_are_moved():
 def test_drops_of_reasons_that_are_not_known_here_are_left_out():
     with pair() as site, PlaneRig("c", "192.0.2.9") as after:
         record = site.b.sad.records[site.inbound("b")]
-        state = site.b.sad.export_sa(record.handle)
+        state = site.b.plane.export_sa(record.handle, record.suite)
         more = msgspec.structs.replace(state, drops={"icv": 3, "of the future": 9}, last_drop="of the future")
         info = after.plane.read_sa(after.plane.import_sa(params_of(record), more))
         assert (info.drops["icv"], info.last_drop) == (3, None)

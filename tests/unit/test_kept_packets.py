@@ -58,7 +58,7 @@ def open_tunnel(site, rig):
     """The SA comes to the successor; what it sends then, opened by b."""
     sender = next(record for record in site.a.sad.records.values() if record.direction is Direction.OUTBOUND)
     child = rig.sad.add_child(0, selectors_of("a"))
-    rig.sad.switch(child, rig.plane.import_sa(params_of(sender), site.a.sad.export_sa(sender.handle)))
+    rig.sad.switch(child, rig.plane.import_sa(params_of(sender), site.a.plane.export_sa(sender.handle, sender.suite)))
     rig.plane.resume_receiving()
     rig.push(to_b(b"new"))
     rig.step()

@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from ipsec_dp.gateway.upgrade.giving import Giving, Places
+from ipsec_dp.gateway.upgrade.giving import Giving
+from ipsec_dp.gateway.upgrade.offered import Places
 from ipsec_dp.services.path_mtu import CarriedMtus
 from tests.doubles.config import configured, tunnel
 from tests.doubles.giving import HOST

@@ -181,7 +181,7 @@ def test_one_that_had_left_already_is_named_and_gone(both):
     both.before.up(1)
     both.tell()
     receiver = next(h for h, one in both.before.sad.records.items() if one.direction is Direction.INBOUND)
-    both.before.sad.export_sa(receiver)
+    both.before.gateway.plane.export_sa(receiver, SUITE)
     assert len(both.stop()) == 1
     assert both.spis() == [0x2001]
 

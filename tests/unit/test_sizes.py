@@ -20,7 +20,6 @@ LONG = {
     "ipsec_dp/gateway/composition.py": "who is made of what, part by part",
     "ipsec_dp/services/path_mtu.py": "what is known of paths, who hears of it, and how it goes to another process",
     "ipsec_dp/rig/memory_host.py": "one host in memory: every part of the interface Host",
-    "native/dp.h": "all that Python calls: cffi reads it whole",
     "native/inbound.c": "one packet's way in, from the link to the TUN",
     "tests/mutants/run.py": "a program that takes nothing from the tree that it copies",
     "tests/native/test_handover.c": "what one worker hands to another, case by case",

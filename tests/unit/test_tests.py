@@ -82,14 +82,13 @@ SLEEPS = {
     ("tests/interop/test_ike_strongswan_both_start.py", "offset"): "starts that lie apart are what is tested",
     ("tests/unit/test_hung_clients.py", "LASTS_S"): "the time in which the event loop's turns are measured",
     ("tests/netns/test_both_start.py", "offset"): "starts that lie apart are what is tested",
-    ("tests/netns/test_idle.py", "WATCHED_S"): "the time in which processor time is measured",
+    ("tests/netns/at_rest.py", "LOOK_S"): "the time in which processor time is measured",
     ("tests/netns/test_kept_many.py", "WATCHED_S"): "the time in which processor time is measured",
     ("tests/netns/test_ike_bars.py", "SETTLED_SECONDS"): "memory is measured when what a start leaves behind is over",
     ("tests/netns/test_ike_nat.py", "KEEPALIVE_SECONDS"): "silence, in which a keepalive is due",
     ("tests/netns/test_many_tunnels.py", "QUIET_S"): "the time in which the answers' delays are measured",
     ("tests/netns/test_mtu.py", "NOTHING_S"): "a message that is not believed leaves no trace",
     ("tests/netns/test_tun.py", "NOTHING_S"): "that nothing is sent is what is shown",
-    ("tests/netns/test_workers.py", "WATCHED_S"): "the time in which processor time is measured",
 }
 
 

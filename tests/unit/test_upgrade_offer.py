@@ -12,7 +12,6 @@ import pytest
 
 from ipsec_dp.databases.sad_shape import ToldSad
 from ipsec_dp.gateway.upgrade import giving
-from ipsec_dp.gateway.upgrade.giving import shape_of
 from ipsec_dp.gateway.upgrade.messages import (
     HelperOffer,
     MessageKind,
@@ -21,6 +20,7 @@ from ipsec_dp.gateway.upgrade.messages import (
     UpgradeRefused,
     body_of,
 )
+from ipsec_dp.gateway.upgrade.offered import shape_of
 from tests.doubles.giving import HOST
 from tests.unit.giving_site import (  # noqa: F401 - fixtures
     made_engine,

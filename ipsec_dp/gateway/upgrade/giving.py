@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from ipsec_dp import __version__
 from ipsec_dp.config import files
@@ -39,6 +39,7 @@ from ipsec_dp.gateway.upgrade.messages import (
     body_of,
     heard,
 )
+from ipsec_dp.gateway.upgrade.offered import Offered, Places, shape_of
 from ipsec_dp.gateway.upgrade.reading import Reading
 from ipsec_dp.gateway.upgrade.stream import ALIVE_S, HandOverError
 from ipsec_dp.host.drop import capabilities_for
@@ -76,31 +77,6 @@ class BrokenOffError(IpsecDpError):
 
 class NotReadOnError(IpsecDpError):
     """Not handed over, and this process does not read all that it read before."""
-
-
-class Places:
-    """The descriptors that are handed over; each has one place."""
-
-    def __init__(self) -> None:
-        self.descriptors: list[int] = []
-
-    def __call__(self, descriptor: int) -> int:
-        self.descriptors.append(descriptor)
-        return len(self.descriptors) - 1
-
-    @property
-    def inodes(self) -> list[int]:
-        """What they are, whatever their numbers."""
-        return [os.fstat(each).st_ino for each in self.descriptors]
-
-
-class Offered(NamedTuple):
-    """What the successor has, what its descriptors are, what it was told of SAs, and how it lays out their records."""
-
-    host: InheritedHost
-    inodes: list[int]
-    told: ToldSad
-    layout: bytes
 
 
 class Giving:
@@ -371,15 +347,6 @@ class Giving:
             yield from sas.ike_exported(self._parts, engine, host)
         except Exception as error:  # noqa: BLE001 - the successor says it, and what it means
             yield MessageKind.REFUSED, body_of(UpgradeRefused(str(error) or type(error).__name__))
-
-
-def shape_of(host: InheritedHost) -> tuple[object, ...]:
-    """What may not change between an offer and its state."""
-    return (
-        host.claim,
-        tuple((tun.name, tun.index, tuple(tun.descriptors)) for tun in host.tuns),
-        tuple((link.local, link.port, link.encapsulation, tuple(link.receivers), link.other) for link in host.links),
-    )
 
 
 def _read_on(plane: DataPlane, why: BaseException) -> None:
