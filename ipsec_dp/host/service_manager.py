@@ -1,7 +1,7 @@
 """What a service manager wants to hear of a daemon that it started, where one asks: sd_notify(3), sd_watchdog_enabled(3).
 
 Datagrams to the socket that NOTIFY_SOCKET names. It is connected at once, so that it is reached whatever is dropped later, and is
-never waited for.
+waited for with one thing alone: which process the service is.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READY, STOPPING, ALIVE = "READY=1", "STOPPING=1", "WATCHDOG=1"
+HEARS_S = 0.25  # packets wait meanwhile
 WATCHDOG_MIN_S = 0.01  # less is no time in which anybody could answer
 
 
@@ -75,8 +76,16 @@ class ServiceManager:
             self._tell(f"STATUS={shown(text, LINE)}")
 
     def hand_over(self, process: int) -> None:
-        """The service is that process from now on, and nothing more is said by this one."""
-        self._tell(f"MAINPID={process}")
+        """The service is that process from now on, and nothing more is said by this one. Raises OSError: the manager does not hear
+        it within HEARS_S, and would end that process with this one."""
+        if self._connection is None:
+            return
+        self._connection.settimeout(HEARS_S)
+        try:
+            self._connection.send(f"MAINPID={process}".encode())
+        except OSError:
+            self._connection.setblocking(False)
+            raise
         self.close()
 
     @contextlib.contextmanager

@@ -130,7 +130,7 @@ def test_installing_starts_and_enables_nothing_and_only_purging_takes_keys(packa
 SYSTEMCTL = """#!/bin/sh
 echo "$*" >> "$SAID"
 case "$*" in
-*list-units*) printf 'ipsec-dp@a.service loaded active running a gateway\\nipsec-dp@b.service loaded active reloading b\\n' ;;
+*list-units*) printf 'ipsec-dp@a.service loaded active running a gateway\\nipsec-dp@b.service loaded reloading reload b\\n' ;;
 *a.service*) exit 1 ;;
 esac
 """
@@ -144,7 +144,7 @@ esac
             ("0.0.9-1",),
             [
                 "--system daemon-reload",
-                "list-units --plain --no-legend --full --state=active ipsec-dp.service ipsec-dp@*.service",
+                "list-units --plain --no-legend --full --state=active,reloading ipsec-dp.service ipsec-dp@*.service",
                 "--no-block reload ipsec-dp@a.service",
                 "--no-block reload ipsec-dp@b.service",
             ],

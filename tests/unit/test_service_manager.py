@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 
 import pytest
 
+from ipsec_dp.host import service_manager
 from ipsec_dp.host.service_manager import ServiceManager
 
 
@@ -120,6 +122,40 @@ def test_a_manager_that_does_not_read_is_not_waited_for_and_told_once(heard, cap
     assert set(read) == {"WATCHDOG=1"}
     manager.ready()
     assert told(heard) == ["READY=1"], "it is heard again when it reads"
+
+
+def full(heard):
+    """One that does not read, and whose socket has no room."""
+    manager = of(heard)
+    for _ in range(1000):
+        manager.alive()
+    return manager
+
+
+def test_it_hears_which_process_goes_on_as_soon_as_it_reads(heard, monkeypatch):
+    monkeypatch.setattr(service_manager, "HEARS_S", 60.0)
+    manager, read = full(heard), []
+    reading = threading.Timer(0.02, lambda: read.append(heard.recv(4096)))
+    reading.start()
+    manager.hand_over(4711)
+    reading.join()
+    assert told(heard)[-1] == "MAINPID=4711"
+    assert not manager.asks, "the other process says what is to be said now"
+
+
+def test_one_that_does_not_hear_which_process_goes_on_is_told_more_by_this_one(heard, monkeypatch):
+    """It stays the service."""
+    monkeypatch.setattr(service_manager, "HEARS_S", 0.01)
+    manager = full(heard)
+    with pytest.raises(OSError, match="timed out"):
+        manager.hand_over(4711)
+    assert "MAINPID=4711" not in told(heard)
+    manager.ready()
+    assert told(heard) == ["READY=1"]
+
+
+def test_where_nobody_asks_any_process_may_go_on():
+    ServiceManager.of({}).hand_over(4711)
 
 
 def test_a_closed_one_hears_nothing_more(heard):

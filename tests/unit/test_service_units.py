@@ -5,8 +5,10 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,42 @@ def test_the_service_manager_keeps_no_descriptor_and_hears_the_main_process_alon
     """As is the case unless a unit says otherwise (systemd.service(5))."""
     said = unit(name)["Service"]
     assert [key for key in said if key.startswith(("FileDescriptorStore", "NotifyAccess"))] == []
+
+
+def stop_command(name):
+    """As systemd starts it: `$$` stands for `$` (systemd.service(5)); a failure is none."""
+    line = unit(name)["Service"]["ExecStop"]
+    assert line.startswith("-/bin/sh ")
+    return shlex.split(line.removeprefix("-").replace("$$", "$"))
+
+
+@pytest.mark.parametrize("name", [GATEWAY, ALONE])
+def test_a_stop_waits_for_the_end_of_whatever_process_is_the_main_one(name):
+    """Of one that it did not start, as after an upgrade, systemd awaits no end."""
+    command = stop_command(name)
+    slow = (
+        "import signal, sys, time\nsignal.signal(15, lambda *_: (time.sleep(0.3), sys.exit(0)))\nprint(flush=True)\nsignal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", slow], stdout=subprocess.PIPE) as process:
+        reaping = threading.Thread(target=process.wait)
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            reaping.start()
+            subprocess.run(command, check=False, env=os.environ | {"MAINPID": str(process.pid)}, timeout=60)
+            with pytest.raises(ProcessLookupError):
+                os.kill(process.pid, 0)
+            reaping.join(60)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+
+
+def test_a_stop_of_a_gateway_that_has_ended_by_itself_is_over_at_once():
+    """Then there is no main process."""
+    environment = {key: value for key, value in os.environ.items() if key != "MAINPID"}
+    done = subprocess.run(stop_command(GATEWAY), check=False, env=environment, timeout=60, capture_output=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
 
 
 def test_the_watchdog_hears_more_often_than_it_has_to():

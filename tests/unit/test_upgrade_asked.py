@@ -39,7 +39,7 @@ from tests.unit.giving_site import (  # noqa: F401 - fixtures
 def made_started(given, noting, successor, offered, monkeypatch):
     """The successor, started and ready; what `given` asks of it is noted."""
     successor.pid = 4711
-    for what in ("kill", "end", "leave"):
+    for what in ("kill", "end", "abandon", "leave"):
         setattr(successor, what, lambda what=what: noting.notes.append(what))
 
     async def ready(_successor):
@@ -168,7 +168,7 @@ def test_a_gateway_that_gave_its_sas_away_ends_whatever_comes_then(given, gone, 
     def fails():
         raise error
 
-    started.end = fails
+    started.abandon = fails
     with pytest.raises(type(error)):
         asked(given)
     assert len(gone.lost) == 1

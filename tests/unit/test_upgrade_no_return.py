@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from ipsec_dp.gateway.upgrade import giving
+from ipsec_dp.gateway.upgrade.answer import ChangedMeanwhileError
 from ipsec_dp.gateway.upgrade.giving import BrokenOffError
 from ipsec_dp.gateway.upgrade.messages import (
     MessageKind,
@@ -57,6 +58,19 @@ def test_what_fails_before_the_export_has_this_process_read_on(given, engine, su
     assert "exported" not in noting.notes
     assert "the service is another process" not in noting.notes
     assert "IKE stopped" not in noting.notes
+
+
+def test_where_the_service_manager_does_not_hear_who_goes_on_this_process_does(given, engine, successor, offered, noting):
+    """It would end the successor with it."""
+
+    def unheard(_process):
+        raise TimeoutError("timed out")
+
+    given.hands_over = unheard
+    with pytest.raises(ChangedMeanwhileError, match=r"does not hear which process goes on \(timed out\); ask again"):
+        given.hand_over(engine, successor, offered)
+    assert noting.notes[-2:] == ["resumed", "port 500 read"]
+    assert "exported" not in noting.notes
 
 
 def test_a_gateway_that_stops_hands_nothing_over(given, engine, successor, offered, noting, gone):

@@ -44,6 +44,7 @@ from ipsec_dp.gateway.upgrade.reading import Reading
 from ipsec_dp.gateway.upgrade.stream import ALIVE_S, HandOverError
 from ipsec_dp.host.drop import capabilities_for
 from ipsec_dp.network.linux_host import LinuxHost
+from ipsec_dp.util import os_errors
 from ipsec_dp.util.collection import no_collection
 from ipsec_dp.util.wiping import wipe
 
@@ -173,7 +174,7 @@ class Giving:
                 with no_collection():
                     goes_on = self.hand_over(engine, successor, offered)
             except BaseException:
-                await asyncio.to_thread(successor.end)
+                await asyncio.to_thread(successor.abandon if self._given_away else successor.end)
                 if not self._given_away:
                     engine.reloader.tell_files()  # it may have had others opened, which its file names
                 raise
@@ -268,11 +269,11 @@ class Giving:
             plane.pause_receiving()
             plane.stop_ike()
             host, stopped = self._last_look(engine, successor, offered)
+            self._name(successor)
         except BaseException as error:
             _read_on(plane, error)
             raise
         self._given_away = True
-        self.hands_over(successor.pid)  # whatever becomes of this process: the service lives and ends with that one
         try:
             self._parts.metrics.leave()
             given = sas.exported(engine, self._parts.spd, offered.told, offered.layout, stopped, self._parts.clock.now())
@@ -293,6 +294,15 @@ class Giving:
         finally:
             with contextlib.suppress(Exception):  # whatever becomes of it, this process is about to end
                 engine.ike.stop()
+
+    def _name(self, successor: SuccessorProcess) -> None:
+        """Whatever becomes of this process: the service lives and ends with that one. The last that may fail, and nothing follows
+        before the point of no return: nobody can take it back."""
+        try:
+            self.hands_over(successor.pid)
+        except OSError as error:
+            why = os_errors.text_of(error)
+            raise ChangedMeanwhileError(f"the service manager does not hear which process goes on ({why}); ask again") from None
 
     def _say(self, successor: SuccessorProcess, kind: MessageKind, body: bytearray, seconds: float, reading: Reading) -> None:
         try:

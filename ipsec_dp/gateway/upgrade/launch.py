@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -72,13 +73,36 @@ class SuccessorProcess:
             self._over.set()
 
     def leave(self) -> None:
-        """It is alone."""
+        """It is the service, and nobody here looks whether it has ended: how it did is for a service manager to see, whose child it
+        is when this process has gone. What this one saw first that would take for a stop that somebody wanted."""
+        self._process.returncode = 0  # else Popen asks for it, at the latest when it is deleted
         self._over.set()
 
+    def abandon(self) -> None:
+        """`end`, of one that is the service."""
+        self.leave()
+        try:
+            self.pass_on(signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                _await_end(self.pid, END_S)
+        finally:
+            self.channel.close()
+
     def pass_on(self, number: signal.Signals) -> None:
-        """A signal; nothing where it has ended."""
+        """To one that is the service; nothing where it has ended. Nobody here sees that, so its number stays its own."""
         with contextlib.suppress(OSError):
-            self._process.send_signal(number)
+            os.kill(self.pid, number)
+
+
+def _await_end(process: int, seconds: float) -> None:
+    """It stays to be seen. OSError."""
+    watched = os.pidfd_open(process)
+    try:
+        poll = select.poll()
+        poll.register(watched, select.POLLIN)
+        poll.poll(seconds * 1000)
+    finally:
+        os.close(watched)
 
 
 def _started(argv: Sequence[str], descriptor: int, keep: Collection[int], over: threading.Event) -> subprocess.Popen[bytes]:
