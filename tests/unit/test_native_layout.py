@@ -14,7 +14,8 @@ import pytest
 from native import build_ffi
 
 NATIVE = Path(__file__).resolve().parents[2] / "native"
-HEADERS = sorted(path for path in NATIVE.glob("*.h") if path.name != "dp.h")  # dp.h declares what Python calls, wherever it is
+INTERFACE = {*NATIVE.glob("dp_*.h"), NATIVE / "dp.h"}  # what Python calls, wherever it is
+HEADERS = sorted({*NATIVE.glob("*.h")} - INTERFACE)
 
 # Files whose functions a header of another name declares, and why.
 FAMILIES = {
