@@ -170,7 +170,7 @@ def test_a_unit_that_reloads_has_the_gateway_do_it(root):
     assert len(units) == 2
     for text in units:
         assert "\nType=notify\n" in text
-        assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in text
+        assert "\nExecReload=/bin/sh -c 'kill -HUP \"$$MAINPID\"'\n" in text
 
 
 def test_the_user_is_that_of_the_units_by_one_definition(package, root, tmp_path):
