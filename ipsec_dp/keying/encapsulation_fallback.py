@@ -70,5 +70,5 @@ class EncapsulationFallback:
         where UDP still does not get through."""
         now = self._clock.now()
         up = [sa for sa in self._core.latest(name, now) if sa.state in UP]
-        if up and up[-1].role == "initiator" and not up[-1].udp:
+        if up and not up[-1].udp and self._calls.intents[name].can_call:  # whoever has rekeyed it is its initiator
             self._carry_out(self._core.reauthenticate(name, now))

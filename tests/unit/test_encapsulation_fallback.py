@@ -85,7 +85,7 @@ class Blocked:
         self.shut, self._passes = True, network.transmit
         monkeypatch.setattr(network, "transmit", self._transmit)
         tables = f'  [tunnel.ike]\n  version = "{version}"\n'
-        network.gateway(site("a", start="respond", tables=tables))
+        self.other = network.gateway(site("a", start="respond", tables=tables))
         self.gateway = network.gateway(site("b", start="start", tables=tables))
         self.clock = self.gateway.clock
         self.engine: Any = self.gateway.site.gateway.engine
@@ -114,6 +114,17 @@ def test_after_an_hour_what_is_up_goes_over_to_udp_where_that_passes_again(monke
         there.clock.advance(120)
         assert there.is_now() == ("up", "udp", "auto")
         assert not there.warned()
+
+
+def test_so_it_does_where_the_peer_has_rekeyed_the_ike_sa(monkeypatch):
+    with Network() as network:
+        there = Blocked(network, monkeypatch, "2")
+        there.clock.advance(30)
+        there.other.rekey("to-b", ike=True)
+        there.shut = False
+        there.clock.advance(ANEW_S + 60)
+        assert there.engine.ike.status("to-a").ike.role == "initiator"
+        assert there.is_now() == ("up", "udp", "auto")
 
 
 @pytest.mark.parametrize("version", ["1", "2"])
