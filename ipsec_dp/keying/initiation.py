@@ -244,6 +244,7 @@ class Intent:
         match event.kind:
             case Kind.IKE_UP | Kind.IKE_REKEYED | Kind.IKE_REAUTHENTICATED:
                 self.state, self._off, self.next_attempt = "up", False, None
+                self._renewed()
             case Kind.CHILD_UP | Kind.CHILD_REKEYED:
                 self.state, self._off, self.next_attempt = "up", False, None
                 self._failures, self._no_child = 0, None
@@ -272,6 +273,11 @@ class Intent:
         self.up_at = now
         if event.spi_i != self._error_of:
             self._error = self._error_of = self._claim = None
+
+    def _renewed(self) -> None:
+        """Why an attempt to renew what is up failed is the past. In IKEv1 no CHILD_SA comes up that would say so."""
+        if self._came_up_at is not None and self._no_child is None and self._error_of is None:
+            self._error = None
 
     def failed(self, why: str, now: float, *, others: bool = False, here: bool = False) -> None:
         """An attempt came to nothing: the next one goes to the next remote, after a pause that grows. `here`: we ended it, which

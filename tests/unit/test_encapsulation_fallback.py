@@ -140,6 +140,17 @@ def test_where_udp_still_does_not_pass_what_is_up_stays_up_and_is_left_alone_for
         assert sum(record.getMessage().startswith("no way for UDP") for record in caplog.records) == 2
 
 
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_once_udp_passes_nothing_more_is_said_of_attempts_that_failed(monkeypatch, version):
+    with Network() as network:
+        there = Blocked(network, monkeypatch, version)
+        there.clock.advance(1.5 * ANEW_S)
+        there.shut = False
+        there.clock.advance(ANEW_S)
+        assert there.is_now() == ("up", "udp", "auto")
+        assert there.engine.ike.status("to-a").last_error is None
+
+
 def test_where_nothing_comes_back_it_is_called_anew(made, done):
     assert made(sa("up")).nothing_back("to-b")
     assert done.calls == [("nothing_back", "to-b", BETWEEN), ("restart", "to-b")]
