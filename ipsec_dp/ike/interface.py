@@ -148,8 +148,8 @@ class IkeCore(Protocol):
         """Rekey every CHILD_SA of a tunnel, or its IKE SA."""
 
     def reauthenticate(self, tunnel: str, now: float) -> list[Action]:
-        """Another IKE SA from the beginning, beside the one that a tunnel has and, once it is up, in its place (RFC 7296 §2.8.3).
-        In IKEv1 another phase 1, whose CHILD_SAs follow as they are rekeyed. Nothing where the peer is the one that calls."""
+        """Another IKE SA from the beginning, beside the one that a tunnel has and, once it is up, in its place (RFC 7296 §2.8.3);
+        nothing where the peer is the one that calls. In IKEv1 `rekey` of the IKE SA: its CHILD_SAs follow as they are rekeyed."""
 
     def terminate(self, tunnel: str, now: float) -> list[Action]:
         """Delete all IKE SAs of a tunnel with all that hangs on them."""
